@@ -1,1 +1,33 @@
-//! Placeholder.
+//! Noise schedules and samplers of Stable Diffusion v1 as pure mathematics: no tensors, no random numbers, no clock.
+//!
+//! A sampler is a [`Plan`]: a list of model evaluations, each followed by linear updates of a few named state tensors with
+//! `f64` coefficients. Whoever holds the tensors applies the updates; everything that tells one sampler from another is
+//! decided here, before the first evaluation.
+//!
+//! ```
+//! use darkroom_samplers::{NoiseSchedule, PlanRequest, Sampler, ScheduleConfig};
+//!
+//! let schedule = NoiseSchedule::new(&ScheduleConfig::default())?;
+//! let plan = schedule.plan(&PlanRequest { sampler: Sampler::Plms, num_inference_steps: 50, eta: 0.0 })?;
+//! assert_eq!(plan.num_evaluations(), 51);
+//! assert_eq!(plan.evaluations[0].timestep, 981.0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod config;
+mod ddim;
+mod dpmpp_2m;
+mod error;
+mod euler;
+mod euler_ancestral;
+mod plan;
+mod plms;
+mod sampler;
+mod schedule;
+mod timesteps;
+
+pub use config::{BetaSchedule, PredictionType, ScheduleConfig, TimestepSpacing};
+pub use error::{ParseError, PlanError, ScheduleError};
+pub use plan::{Evaluation, LATENTS, Plan, Source, StateId, Term, Update};
+pub use sampler::{PlanRequest, Sampler};
+pub use schedule::NoiseSchedule;

@@ -1,0 +1,27 @@
+//! Euler-ancestral: each step goes down past the next σ and comes back up to it with fresh noise.
+//!
+//! The ancestral step of k-diffusion, as diffusers' `EulerAncestralDiscreteScheduler`: the noise that is added is that of
+//! DDPM's posterior (DDIM with an eta of 1) and the deterministic part is one Euler step.
+
+use crate::euler::{SigmaPath, evaluation};
+use crate::plan::{LATENTS, Plan, Source, Update};
+use crate::sampler::Sampler;
+use crate::schedule::NoiseSchedule;
+
+pub(crate) fn plan(schedule: &NoiseSchedule, n: usize) -> Plan {
+    let path = SigmaPath::new(schedule, n);
+    let evaluations = path.steps().map(|(i, timestep, sigma, next)| {
+        let (down, up) = ancestral(sigma, next);
+        let terms = [(Source::State(LATENTS), 1.0), (Source::ModelOutput, down - sigma)];
+        evaluation(i, timestep, sigma, Update::new(LATENTS, terms).with_noise(i, up))
+    });
+    Plan::new(Sampler::EulerAncestral, n, path.init_noise_sigma, evaluations.collect())
+}
+
+/// `(down, up)` with down² + up² = next²: where the deterministic part ends, and how much noise is added there.
+fn ancestral(sigma: f64, next: f64) -> (f64, f64) {
+    let ratio = next / sigma;
+    // next² · (σ² − next²) / σ², which is not negative because σ falls; down is what remains of next².
+    let up = next * (1.0 - ratio * ratio).max(0.0).sqrt();
+    (next * ratio, up)
+}

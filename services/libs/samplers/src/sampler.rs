@@ -1,0 +1,81 @@
+//! The samplers by name, and what is asked of them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::ParseError;
+
+/// A way from noise to a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sampler {
+    /// Pseudo linear multistep: diffusers' `PNDMScheduler` with `skip_prk_steps`, CompVis' `PLMSSampler`.
+    Plms,
+    /// Denoising diffusion implicit models: diffusers' `DDIMScheduler`, CompVis' `DDIMSampler`.
+    Ddim,
+    /// DPM-Solver++ (2M): diffusers' `DPMSolverMultistepScheduler`.
+    DpmSolverPlusPlus2M,
+    /// Euler's method in σ: diffusers' `EulerDiscreteScheduler`.
+    Euler,
+    /// Euler's method with fresh noise at every step: diffusers' `EulerAncestralDiscreteScheduler`.
+    EulerAncestral,
+}
+
+impl Sampler {
+    /// Every sampler, the reference's own first.
+    pub const ALL: [Self; 5] = [Self::Plms, Self::Ddim, Self::DpmSolverPlusPlus2M, Self::Euler, Self::EulerAncestral];
+
+    /// The name that requests use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plms => "plms",
+            Self::Ddim => "ddim",
+            Self::DpmSolverPlusPlus2M => "dpmpp_2m",
+            Self::Euler => "euler",
+            Self::EulerAncestral => "euler_a",
+        }
+    }
+}
+
+impl fmt::Display for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Sampler {
+    type Err = ParseError;
+
+    fn from_str(name: &str) -> Result<Self, ParseError> {
+        Self::ALL.into_iter().find(|sampler| sampler.name() == name).ok_or_else(|| ParseError {
+            what: "sampler",
+            name: name.to_owned(),
+            supported: "plms, ddim, dpmpp_2m, euler or euler_a",
+        })
+    }
+}
+
+/// What [`NoiseSchedule::plan`](crate::NoiseSchedule::plan) is asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PlanRequest {
+    /// Which way to go.
+    pub sampler: Sampler,
+    /// In how many steps: 1 to the schedule's `num_train_timesteps`.
+    pub num_inference_steps: usize,
+    /// DDIM's share of the posterior's noise, 0 (none) to 1 (all of it, as DDPM). 0 for other samplers.
+    pub eta: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_reads_back_and_is_offered() {
+        let refused = "heun".parse::<Sampler>().unwrap_err();
+        for sampler in Sampler::ALL {
+            assert_eq!(sampler.to_string().parse(), Ok(sampler));
+            assert!(refused.supported.contains(sampler.name()));
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The noise schedule: how much of a picture is left at each timestep.
+
+use crate::config::{BetaSchedule, ScheduleConfig, TimestepSpacing};
+use crate::error::{PlanError, ScheduleError};
+use crate::plan::Plan;
+use crate::sampler::{PlanRequest, Sampler};
+use crate::timesteps::Spacing;
+use crate::{ddim, dpmpp_2m, euler, euler_ancestral, plms};
+
+/// Longer tables are a mistake in a file, not a model.
+const MOST_TRAIN_TIMESTEPS: usize = 100_000;
+
+/// How a model was noised in training: x_t = √ᾱ_t · x₀ + √(1 − ᾱ_t) · ε, Ho et al., "Denoising Diffusion Probabilistic
+/// Models" (2020), equation 4.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NoiseSchedule {
+    /// ᾱ by timestep, strictly falling.
+    alphas_cumprod: Vec<f64>,
+    /// σ = √((1 − ᾱ) / ᾱ) by timestep, strictly rising: the noise in units of the picture.
+    sigmas: Vec<f64>,
+    final_alpha_cumprod: f64,
+    timestep_spacing: Option<TimestepSpacing>,
+    steps_offset: usize,
+}
+
+impl NoiseSchedule {
+    /// Computes the tables of `config`.
+    ///
+    /// # Errors
+    /// [`ScheduleError`] when its numbers describe no schedule.
+    pub fn new(config: &ScheduleConfig) -> Result<Self, ScheduleError> {
+        let n = config.num_train_timesteps;
+        if !(2..=MOST_TRAIN_TIMESTEPS).contains(&n) {
+            return Err(ScheduleError::NumTrainTimesteps(n));
+        }
+        let (start, end) = (config.beta_start, config.beta_end);
+        // Written so that a NaN is refused too.
+        if !(0.0 < start && start <= end && end < 1.0) {
+            return Err(ScheduleError::Betas { start, end });
+        }
+        let mut alpha_cumprod = 1.0;
+        let alphas_cumprod: Vec<f64> = betas(config.beta_schedule, start, end, n)
+            .map(|beta| {
+                alpha_cumprod *= 1.0 - beta;
+                alpha_cumprod
+            })
+            .collect();
+        // σ² would overflow and ᾱ lose its digits well below this.
+        if alpha_cumprod < 1e-30 {
+            return Err(ScheduleError::TooNoisy(alpha_cumprod));
+        }
+        let sigmas = alphas_cumprod.iter().map(|alpha| ((1.0 - alpha) / alpha).sqrt()).collect();
+        let final_alpha_cumprod =
+            if config.set_alpha_to_one.unwrap_or(false) { 1.0 } else { alphas_cumprod.first().copied().unwrap_or(1.0) };
+        Ok(Self {
+            alphas_cumprod,
+            sigmas,
+            final_alpha_cumprod,
+            timestep_spacing: config.timestep_spacing,
+            steps_offset: config.steps_offset.unwrap_or(1),
+        })
+    }
+
+    /// The plan of a request.
+    ///
+    /// # Errors
+    /// [`PlanError`] when the number of steps or eta is out of range.
+    pub fn plan(&self, request: &PlanRequest) -> Result<Plan, PlanError> {
+        let PlanRequest { sampler, num_inference_steps: n, eta } = *request;
+        if !(1..=self.num_train_timesteps()).contains(&n) {
+            return Err(PlanError::NumInferenceSteps { given: n, most: self.num_train_timesteps() });
+        }
+        if !(0.0..=1.0).contains(&eta) {
+            return Err(PlanError::Eta(eta));
+        }
+        if eta != 0.0 && sampler != Sampler::Ddim {
+            return Err(PlanError::EtaUnused { eta, sampler });
+        }
+        Ok(match sampler {
+            Sampler::Plms => plms::plan(self, n),
+            Sampler::Ddim => ddim::plan(self, n, eta),
+            Sampler::DpmSolverPlusPlus2M => dpmpp_2m::plan(self, n),
+            Sampler::Euler => euler::plan(self, n),
+            Sampler::EulerAncestral => euler_ancestral::plan(self, n),
+        })
+    }
+
+    /// Length of the schedule.
+    #[must_use]
+    pub fn num_train_timesteps(&self) -> usize {
+        self.alphas_cumprod.len()
+    }
+
+    /// ᾱ at every timestep: the share of the picture in the variance of a noised one.
+    #[must_use]
+    pub fn alphas_cumprod(&self) -> &[f64] {
+        &self.alphas_cumprod
+    }
+
+    /// ᾱ at a timestep; before the first one, where the last step of PLMS and DDIM leads, the final one.
+    pub(crate) fn alpha_cumprod(&self, timestep: i64) -> f64 {
+        let Ok(timestep) = usize::try_from(timestep) else { return self.final_alpha_cumprod };
+        let last = self.alphas_cumprod.len() - 1;
+        self.alphas_cumprod.get(timestep.min(last)).copied().unwrap_or(self.final_alpha_cumprod)
+    }
+
+    /// σ at a timestep, between two trained ones on the line that joins theirs (`numpy.interp`).
+    pub(crate) fn sigma(&self, timestep: f32) -> f64 {
+        let below = timestep.floor();
+        let share = f64::from(timestep - below);
+        let at = |index: usize| self.sigmas.get(index.min(self.sigmas.len() - 1)).copied().unwrap_or(0.0);
+        let (low, high) = (at(below as usize), at(below as usize + 1));
+        low + share * (high - low)
+    }
+
+    /// Where a sampler's timesteps lie, if its class has `default` for a model that does not say.
+    pub(crate) fn spacing(&self, default: TimestepSpacing) -> Spacing {
+        Spacing {
+            kind: self.timestep_spacing.unwrap_or(default),
+            steps_offset: self.steps_offset,
+            num_train_timesteps: self.num_train_timesteps(),
+        }
+    }
+}
+
+fn betas(kind: BetaSchedule, start: f64, end: f64, n: usize) -> impl Iterator<Item = f64> {
+    let (from, to) = match kind {
+        BetaSchedule::Linear => (start, end),
+        BetaSchedule::ScaledLinear => (start.sqrt(), end.sqrt()),
+    };
+    (0..n).map(move |i| {
+        let value = from + (to - from) * (i as f64 / (n - 1) as f64);
+        match kind {
+            BetaSchedule::Linear => value,
+            BetaSchedule::ScaledLinear => value * value,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(change: impl FnOnce(&mut ScheduleConfig)) -> Result<NoiseSchedule, ScheduleError> {
+        let mut config = ScheduleConfig::default();
+        change(&mut config);
+        NoiseSchedule::new(&config)
+    }
+
+    #[test]
+    fn v1_ends_where_the_paper_trains() {
+        let schedule = with(|_| ()).unwrap();
+        assert_eq!(schedule.num_train_timesteps(), 1000);
+        assert!((schedule.alphas_cumprod()[0] - (1.0 - 0.00085)).abs() < 1e-15);
+        // k-diffusion's sigma_max of Stable Diffusion v1.
+        assert!((schedule.sigma(999.0) - 14.6146).abs() < 1e-4);
+        assert!(schedule.alphas_cumprod().windows(2).all(|pair| pair[1] < pair[0]));
+    }
+
+    #[test]
+    fn sigma_is_linear_between_timesteps() {
+        let schedule = with(|_| ()).unwrap();
+        let middle = 0.5 * (schedule.sigma(10.0) + schedule.sigma(11.0));
+        assert!((schedule.sigma(10.5) - middle).abs() < 1e-15);
+    }
+
+    #[test]
+    fn numbers_that_make_no_schedule_are_refused() {
+        assert_eq!(with(|c| c.num_train_timesteps = 1), Err(ScheduleError::NumTrainTimesteps(1)));
+        assert!(matches!(with(|c| c.beta_start = f64::NAN), Err(ScheduleError::Betas { .. })));
+        assert!(matches!(with(|c| c.beta_end = 0.0001), Err(ScheduleError::Betas { .. })));
+        assert!(matches!(with(|c| c.beta_end = 1.0), Err(ScheduleError::Betas { .. })));
+        assert!(matches!(with(|c| (c.beta_start, c.beta_end) = (0.5, 0.9)), Err(ScheduleError::TooNoisy(_))));
+    }
+
+    #[test]
+    fn requests_out_of_range_are_refused() {
+        let schedule = with(|_| ()).unwrap();
+        let plan = |sampler, num_inference_steps, eta| {
+            schedule.plan(&PlanRequest { sampler, num_inference_steps, eta }).map(|plan| plan.num_evaluations())
+        };
+        assert_eq!(plan(Sampler::Plms, 0, 0.0), Err(PlanError::NumInferenceSteps { given: 0, most: 1000 }));
+        assert_eq!(plan(Sampler::Euler, 1001, 0.0), Err(PlanError::NumInferenceSteps { given: 1001, most: 1000 }));
+        assert_eq!(plan(Sampler::Ddim, 10, 1.5), Err(PlanError::Eta(1.5)));
+        assert!(plan(Sampler::Ddim, 10, f64::NAN).is_err());
+        assert_eq!(plan(Sampler::Euler, 10, 0.5), Err(PlanError::EtaUnused { eta: 0.5, sampler: Sampler::Euler }));
+        assert_eq!(plan(Sampler::Ddim, 10, 1.0), Ok(10));
+    }
+}
