@@ -1,1 +1,42 @@
-//! Placeholder.
+//! Step-level batching, and the one thread that owns a model.
+//!
+//! Two engines share the same parts:
+//!
+//! - [`Denoiser`] runs many requests at once on one UNet. They join and leave the batch between any two evaluations and may
+//!   differ in sampler, steps, guidance, size and progress.
+//! - [`Worker`] runs one call after the other on a pure model: a text encoder, an autoencoder.
+//!
+//! Inside, decisions are plain structs without tasks or clocks: [`waiting`] is the bounded line, [`slots`] is who runs and
+//! whose turn it is, [`run`] is one request's state between two evaluations. The thread and the async side only carry
+//! messages. Nothing here knows gRPC, tensors or metrics: a service converts at its edge and passes an [`Observer`].
+
+mod batch;
+mod denoiser;
+mod error;
+mod events;
+mod guidance;
+mod load;
+mod model;
+mod observer;
+mod owner;
+mod queue;
+mod request;
+pub mod run;
+pub mod slots;
+mod update;
+pub mod waiting;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use denoiser::{Denoiser, DenoiserOptions};
+pub use error::{ModelError, RunError, SubmitError};
+pub use events::{Event, Events};
+pub use load::Load;
+pub use model::{DenoiseModel, NoiseSource, Row};
+pub use observer::{Observer, Unobserved, WasteReason};
+pub use owner::Loaded;
+pub use request::{DenoiseRequest, Denoising, Finished, Guidance, Step};
+pub use slots::{Budget, LatentSize};
+pub use worker::{CallError, Worker, WorkerOptions};

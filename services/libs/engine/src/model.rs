@@ -1,0 +1,46 @@
+//! What the engine asks of a denoising model and of a source of noise. It knows no tensors: slices go in, vectors come out.
+
+use crate::error::ModelError;
+use crate::slots::LatentSize;
+
+/// A UNet, seen from the engine. It lives on one thread, where it was made.
+pub trait DenoiseModel {
+    /// What the model prepares once for a prompt and uses at every evaluation, such as text keys and values.
+    type Context;
+
+    /// Prepares `tokens` prompt embeddings, row-major.
+    ///
+    /// # Errors
+    /// What the model says; the request ends with it.
+    fn prepare(&mut self, prompt_embeds: &[f32], tokens: usize) -> Result<Self::Context, ModelError>;
+
+    /// Predicts the noise in each row: as many values as the row's latents have, in the order of the rows.
+    ///
+    /// # Errors
+    /// What the model says; every request of this batch ends with it.
+    fn predict(&mut self, rows: &[Row<'_, Self::Context>], size: LatentSize) -> Result<Vec<Vec<f32>>, ModelError>;
+}
+
+/// One row of a batch. Rows are independent of each other: each has its own timestep and prompt.
+#[derive(Debug)]
+pub struct Row<'a, C> {
+    /// The model's input `[channels, height, width]`, scaled as the sampler wants it.
+    pub latents: &'a [f32],
+    /// The timestep, 0 to 999, possibly fractional.
+    pub timestep: f32,
+    /// The prepared prompt.
+    pub context: &'a C,
+}
+
+/// A request's own sequence of unit normal draws.
+pub trait NoiseSource: Send {
+    /// Fills `out` with the next draw of `out.len()` values.
+    fn fill(&mut self, out: &mut [f32]);
+}
+
+/// A closure that gives the next draw of so many values.
+impl<F: FnMut(usize) -> Vec<f32> + Send> NoiseSource for F {
+    fn fill(&mut self, out: &mut [f32]) {
+        out.copy_from_slice(&self(out.len()));
+    }
+}

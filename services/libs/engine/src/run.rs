@@ -1,0 +1,168 @@
+//! The state of one request that is being denoised: its plan, its named state tensors and its place in both.
+
+use darkroom_samplers::{Evaluation, LATENTS, Plan, Source};
+
+use crate::error::RunError;
+use crate::model::NoiseSource;
+use crate::update::{self, Operands, Scratch};
+
+/// One request between two evaluations.
+///
+/// For every evaluation: [`Run::prepare_input`], the model on [`Run::input`] and [`Run::timestep`], [`Run::advance`] with
+/// what the model answered. All buffers are made at the start; none is made later.
+pub struct Run {
+    plan: Plan,
+    /// Index of the next evaluation.
+    next: usize,
+    states: Vec<Vec<f32>>,
+    input: Vec<f32>,
+    noise: Box<dyn NoiseSource>,
+    /// The draws of one evaluation. The first `drawn` draws of the sequence after the initial latents are used up.
+    draws: Vec<Vec<f32>>,
+    drawn: usize,
+    scratch: Scratch,
+}
+
+impl Run {
+    /// Draws the initial latents of `elements` values and stands before the first evaluation.
+    ///
+    /// # Errors
+    /// [`RunError::Plan`] when the plan reads a tensor that does not exist or noise that was drawn before.
+    pub fn new(plan: Plan, elements: usize, mut noise: Box<dyn NoiseSource>) -> Result<Self, RunError> {
+        let sizes = check(&plan)?;
+        let mut states = vec![vec![0.0; elements]; plan.num_states];
+        noise.fill(&mut states[LATENTS]);
+        for value in &mut states[LATENTS] {
+            *value = (f64::from(*value) * plan.init_noise_sigma) as f32;
+        }
+        Ok(Self {
+            next: 0,
+            states,
+            input: vec![0.0; elements],
+            noise,
+            draws: vec![vec![0.0; elements]; sizes.draws],
+            drawn: 0,
+            scratch: Scratch::new(sizes.updates),
+            plan,
+        })
+    }
+
+    /// The evaluation that comes next; `None` when the request is finished.
+    pub fn evaluation(&self) -> Option<&Evaluation> {
+        self.plan.evaluations.get(self.next)
+    }
+
+    /// Evaluations done.
+    pub fn done(&self) -> usize {
+        self.next
+    }
+
+    /// Evaluations still to do.
+    pub fn remaining(&self) -> usize {
+        self.plan.evaluations.len() - self.next
+    }
+
+    /// The steps that the request asked for.
+    pub fn num_inference_steps(&self) -> usize {
+        self.plan.num_inference_steps
+    }
+
+    /// The step that the user sees as finished after the next evaluation, if that finishes one.
+    pub fn finishes_step(&self) -> Option<usize> {
+        let before = self.next.checked_sub(1).map_or(0, |last| self.plan.evaluations[last].step);
+        self.evaluation().map(|evaluation| evaluation.step).filter(|step| *step > before)
+    }
+
+    /// Scales the latents as the next evaluation wants them.
+    pub fn prepare_input(&mut self) {
+        let Some(evaluation) = self.plan.evaluations.get(self.next) else { return };
+        for (input, value) in self.input.iter_mut().zip(&self.states[evaluation.input]) {
+            *input = (f64::from(*value) * evaluation.input_scale) as f32;
+        }
+    }
+
+    /// The model's input, as [`Run::prepare_input`] left it.
+    pub fn input(&self) -> &[f32] {
+        &self.input
+    }
+
+    /// The timestep of the next evaluation.
+    pub fn timestep(&self) -> f32 {
+        self.evaluation().map_or(0.0, |evaluation| evaluation.timestep)
+    }
+
+    /// The picture that the next evaluation's model output promises: x₀ predicted from it, for previews.
+    pub fn predicted_original(&self, output: &[f32]) -> Vec<f32> {
+        let Some(evaluation) = self.evaluation() else { return self.states[LATENTS].clone() };
+        let (a, b) = evaluation.pred_original;
+        let predict = |(x, eps): (&f32, &f32)| (a * f64::from(*x) + b * f64::from(*eps)) as f32;
+        self.states[evaluation.input].iter().zip(output).map(predict).collect()
+    }
+
+    /// Applies the next evaluation's updates to the states. `output` is the model's output after guidance.
+    ///
+    /// Returns what [`Run::finishes_step`] said before.
+    ///
+    /// # Errors
+    /// [`RunError::NotFinite`] when the output holds a NaN or an infinity; the states are as before.
+    pub fn advance(&mut self, output: &[f32]) -> Result<Option<usize>, RunError> {
+        if !output.iter().all(|value| value.is_finite()) {
+            return Err(RunError::NotFinite { evaluation: self.next });
+        }
+        let Some(evaluation) = self.plan.evaluations.get(self.next) else { return Ok(None) };
+        let first_noise = self.drawn;
+        for draw in self.draws.iter_mut().take(draws_until(evaluation, first_noise)) {
+            self.noise.fill(draw);
+            self.drawn += 1;
+        }
+        let operands = Operands { output, noise: &self.draws, first_noise };
+        update::apply(&evaluation.updates, &mut self.states, &operands, &mut self.scratch);
+        let finished = self.finishes_step();
+        self.next += 1;
+        Ok(finished)
+    }
+
+    /// The latents, once no evaluation remains.
+    pub fn into_latents(mut self) -> Vec<f32> {
+        self.states.swap_remove(LATENTS)
+    }
+}
+
+struct Sizes {
+    /// Most draws that one evaluation needs.
+    draws: usize,
+    /// Most updates of one evaluation.
+    updates: usize,
+}
+
+/// How many draws must be made before this evaluation's updates, when `drawn` were made before: all that it reads and,
+/// so that every draw keeps its index, all before those.
+fn draws_until(evaluation: &Evaluation, drawn: usize) -> usize {
+    evaluation.noise_draws().map(|index| index + 1).max().map_or(0, |until| until.saturating_sub(drawn))
+}
+
+/// Checks once what `advance` relies on at every evaluation.
+fn check(plan: &Plan) -> Result<Sizes, RunError> {
+    let mut sizes = Sizes { draws: 0, updates: 0 };
+    let mut drawn = 0;
+    if plan.evaluations.is_empty() || plan.num_states == 0 {
+        return Err(RunError::Plan("it has no evaluations or no states"));
+    }
+    for evaluation in &plan.evaluations {
+        let sources = evaluation.updates.iter().flat_map(|update| &update.terms).filter_map(|term| match term.source {
+            Source::State(id) => Some(id),
+            Source::ModelOutput | Source::Noise(_) => None,
+        });
+        let targets = evaluation.updates.iter().map(|update| update.target);
+        if sources.chain(targets).chain([evaluation.input]).any(|id| id >= plan.num_states) {
+            return Err(RunError::Plan("it names a state that does not exist"));
+        }
+        if evaluation.noise_draws().any(|index| index < drawn) {
+            return Err(RunError::Plan("it reads noise that an earlier evaluation used"));
+        }
+        let draws = draws_until(evaluation, drawn);
+        drawn += draws;
+        sizes = Sizes { draws: sizes.draws.max(draws), updates: sizes.updates.max(evaluation.updates.len()) };
+    }
+    Ok(sizes)
+}

@@ -1,0 +1,249 @@
+//! Turn by turn, without a thread.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use darkroom_samplers::Sampler;
+use tokio_stream::StreamExt;
+
+use super::fake::*;
+use crate::batch::{Batch, Turn};
+use crate::error::RunError;
+use crate::events::{self, Event};
+use crate::load::LoadCell;
+use crate::observer::WasteReason;
+use crate::queue::{Queue, Refused};
+use crate::request::{DenoiseRequest, Denoising, Finished, Step, Submission};
+use crate::slots::Budget;
+
+struct Bench {
+    clock: FakeClock,
+    log: Log,
+    notes: Arc<Notes>,
+    queue: Arc<Queue<Submission>>,
+    load: Arc<LoadCell>,
+    batch: Batch<FakeModel>,
+}
+
+impl Bench {
+    fn new(budget: Budget, queue_limit: usize) -> Self {
+        let (clock, log, notes) = (FakeClock::new(), Log::default(), Arc::new(Notes::default()));
+        let (queue, load) = (Arc::new(Queue::new(queue_limit)), Arc::new(LoadCell::default()));
+        let model = FakeModel { clock: clock.clone(), log: Arc::clone(&log) };
+        let now = clock.clone();
+        let observer = Arc::clone(&notes);
+        let clock_fn = Box::new(move || now.now());
+        let batch = Batch::new(model, Arc::clone(&queue), budget, Arc::clone(&load), observer, clock_fn);
+        Self { clock, log, notes, queue, load, batch }
+    }
+
+    fn submit(&self, request: DenoiseRequest) -> Denoising {
+        self.submit_until(request, None)
+    }
+
+    /// `deadline`: seconds from now.
+    fn submit_until(&self, request: DenoiseRequest, deadline: Option<u64>) -> Denoising {
+        let (sender, events) = events::channel();
+        let now = self.clock.now();
+        let deadline = deadline.map(|seconds| now + Duration::from_secs(seconds));
+        self.queue.push(Submission { request, events: sender }, deadline, now).unwrap();
+        events
+    }
+
+    fn turns(&mut self, turns: usize) {
+        for _ in 0..turns {
+            self.batch.turn();
+        }
+    }
+
+    fn run(&mut self) {
+        while self.batch.turn() == Turn::Evaluated {}
+    }
+
+    fn log(&self) -> Vec<Vec<f32>> {
+        std::mem::take(&mut *self.log.lock().unwrap())
+    }
+
+    fn wasted(&self) -> Vec<(WasteReason, usize)> {
+        std::mem::take(&mut *self.notes.wasted.lock().unwrap())
+    }
+}
+
+fn bench() -> Bench {
+    Bench::new(Budget::pictures(8), 8)
+}
+
+/// What a reader sees of a request that has ended.
+fn read(events: Denoising) -> (Vec<Step>, Result<Finished, RunError>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (mut steps, mut ends) = (Vec::new(), Vec::new());
+    for event in runtime.block_on(events.collect::<Vec<_>>()) {
+        match event {
+            Event::Progress(step) => steps.push(step),
+            Event::End(end) => ends.push(end),
+        }
+    }
+    assert_eq!(ends.len(), 1, "every request ends exactly once");
+    (steps, ends.remove(0))
+}
+
+#[test]
+fn requests_join_and_leave_at_every_evaluation() {
+    let mut bench = bench();
+    let first = bench.submit(request(1.0, 3));
+    bench.turns(1);
+    let second = bench.submit(guided(2.0, 1));
+    let third = bench.submit(request(3.0, 2));
+    bench.run();
+    assert_eq!(bench.log(), [vec![1.0], vec![1.0, 0.0, 2.0, 3.0], vec![1.0, 3.0]]);
+    for events in [first, second, third] {
+        read(events).1.unwrap();
+    }
+}
+
+#[test]
+fn a_result_does_not_depend_on_its_companions() {
+    let requests = || {
+        let mut all: Vec<DenoiseRequest> = Sampler::ALL
+            .into_iter()
+            .zip(1..)
+            .map(|(sampler, i)| request_with(i as f32, plan(sampler, 4 + i)))
+            .collect();
+        all.push(guided(9.0, 7));
+        all
+    };
+    let latents = |events| read(events).1.unwrap().latents;
+    let alone: Vec<_> = requests()
+        .into_iter()
+        .map(|request| {
+            let mut bench = bench();
+            let events = bench.submit(request);
+            bench.run();
+            latents(events)
+        })
+        .collect();
+    let mut bench = bench();
+    let mut together = Vec::new();
+    for request in requests() {
+        together.push(bench.submit(request));
+        bench.turns(1);
+    }
+    bench.run();
+    assert!(bench.log().iter().any(|rows| rows.len() >= requests().len()), "they ran together");
+    assert_eq!(together.into_iter().map(latents).collect::<Vec<_>>(), alone);
+}
+
+#[test]
+fn a_dropped_reader_frees_its_slot_before_the_next_evaluation() {
+    let mut bench = Bench::new(Budget::pictures(2), 8);
+    let kept = bench.submit(request(1.0, 6));
+    let dropped = bench.submit(request(2.0, 6));
+    let waits = bench.submit(request(3.0, 2));
+    bench.turns(3);
+    drop(dropped);
+    bench.run();
+    let expected = [vec![1.0, 2.0], vec![1.0, 2.0], vec![1.0, 2.0], vec![1.0, 3.0], vec![1.0, 3.0], vec![1.0]];
+    assert_eq!(bench.log(), expected);
+    assert_eq!(bench.wasted(), [(WasteReason::Cancelled, 3)]);
+    read(kept).1.unwrap();
+    assert_eq!(read(waits).1.unwrap().queued, Duration::from_secs(3));
+}
+
+#[test]
+fn a_deadline_stops_the_work_at_the_next_evaluation() {
+    let mut bench = Bench::new(Budget::pictures(1), 8);
+    let running = bench.submit_until(request(1.0, 5), Some(2));
+    let waiting = bench.submit_until(request(2.0, 5), Some(1));
+    bench.run();
+    assert_eq!(bench.log(), [[1.0], [1.0]]);
+    assert_eq!(bench.wasted(), [(WasteReason::Deadline, 2)]);
+    assert_eq!(read(running).1, Err(RunError::DeadlineExceeded));
+    assert_eq!(read(waiting).1, Err(RunError::DeadlineExceeded));
+}
+
+#[test]
+fn a_panic_or_error_ends_the_requests_of_its_batch_and_no_others() {
+    for (prompt, message) in [(PANICS, "a row that panics"), (FAILS, "a row that fails"), (SHORT, "other sizes")] {
+        let mut bench = bench();
+        let healthy = bench.submit(request(1.0, 2));
+        let bad = bench.submit(request(prompt, 2));
+        let other_size = bench.submit(sized(2.0, 2, 16));
+        bench.run();
+        for events in [healthy, bad] {
+            let error = read(events).1.unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+        read(other_size).1.unwrap();
+        let next = bench.submit(request(1.0, 2));
+        bench.run();
+        read(next).1.unwrap();
+        assert_eq!(bench.wasted(), [(WasteReason::Failed, 0), (WasteReason::Failed, 0)]);
+    }
+}
+
+#[test]
+fn what_is_one_requests_fault_ends_only_that_request() {
+    for (prompt, message) in [(UNPREPARED, "no such prompt"), (NAN, "not finite in evaluation 0")] {
+        let mut bench = bench();
+        let healthy = bench.submit(request(1.0, 2));
+        let bad = bench.submit(request(prompt, 2));
+        bench.run();
+        read(healthy).1.unwrap();
+        let error = read(bad).1.unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
+fn sizes_take_turns_and_none_starves() {
+    let mut bench = bench();
+    let requests = [sized(1.0, 4, 8), sized(2.0, 2, 16), sized(3.0, 3, 8)];
+    let events: Vec<_> = requests.into_iter().map(|request| bench.submit(request)).collect();
+    bench.run();
+    let expected = [vec![1.0, 3.0], vec![2.0], vec![1.0, 3.0], vec![2.0], vec![1.0, 3.0], vec![1.0]];
+    assert_eq!(bench.log(), expected);
+    for events in events {
+        read(events).1.unwrap();
+    }
+}
+
+#[test]
+fn the_queue_is_bounded_and_says_when_a_slot_becomes_free() {
+    let mut bench = Bench::new(Budget::pictures(1), 1);
+    let _running = bench.submit(request(1.0, 4));
+    bench.turns(1);
+    let waiting = bench.submit(request(2.0, 4));
+    let push = |bench: &Bench| {
+        let (sender, _events) = events::channel();
+        bench.queue.push(Submission { request: request(3.0, 1), events: sender }, None, bench.clock.now())
+    };
+    assert_eq!(push(&bench), Err(Refused::Full { limit: 1 }));
+    assert_eq!(bench.load.read().next_slot(), Some(Duration::from_secs(3)));
+    drop(waiting);
+    assert_eq!(push(&bench), Ok(()), "an abandoned request gives its place back at once");
+}
+
+#[test]
+fn steps_are_told_with_previews_where_they_are_due() {
+    let mut bench = bench();
+    let plan = plan(Sampler::Plms, 6);
+    assert_eq!(plan.evaluations.len(), 7);
+    let events = bench.submit(DenoiseRequest { preview_every: 4, ..request_with(1.0, plan) });
+    bench.run();
+    let (steps, end) = read(events);
+    assert_eq!(steps.iter().map(|step| (step.step, step.of)).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6].map(|s| (s, 6)));
+    let previewed: Vec<_> = steps.iter().filter(|step| step.predicted_original.is_some()).map(|s| s.step).collect();
+    assert_eq!(previewed, [4]);
+    assert_eq!(end.unwrap().computed, Duration::from_secs(7));
+}
+
+#[test]
+fn a_wasted_wait_is_no_wasted_step() {
+    let mut bench = Bench::new(Budget::pictures(1), 8);
+    let running = bench.submit(request(1.0, 2));
+    bench.turns(1);
+    drop(bench.submit(request(2.0, 2)));
+    bench.run();
+    assert_eq!((bench.wasted(), bench.notes.waits.lock().unwrap().len()), (Vec::new(), 1));
+    read(running).1.unwrap();
+}

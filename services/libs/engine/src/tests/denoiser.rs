@@ -1,0 +1,86 @@
+//! With the real thread.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_stream::StreamExt;
+
+use super::fake::*;
+use crate::denoiser::{Denoiser, DenoiserOptions};
+use crate::error::{ModelError, RunError, SubmitError};
+use crate::events::Event;
+use crate::observer::{Observer, Unobserved, WasteReason};
+use crate::slots::Budget;
+
+fn options(observer: Arc<dyn Observer>) -> DenoiserOptions {
+    DenoiserOptions { name: "fake".to_owned(), queue_limit: 4, budget: Budget::pictures(2), observer }
+}
+
+fn model() -> Result<(FakeModel, &'static str), ModelError> {
+    Ok((FakeModel { clock: FakeClock::new(), log: Log::default() }, "fake"))
+}
+
+#[tokio::test]
+async fn a_request_goes_through_the_thread_and_back() {
+    let (denoiser, loaded) = Denoiser::start(options(Arc::new(Unobserved)), model).unwrap();
+    assert_eq!(loaded.await.unwrap().unwrap(), "fake");
+    let events: Vec<_> = denoiser.submit(request(1.0, 3), None).unwrap().collect().await;
+    assert_eq!(events.len(), 4);
+    assert!(matches!(events.last(), Some(Event::End(Ok(_)))));
+    denoiser.drain().await;
+    assert_eq!(denoiser.submit(request(1.0, 3), None).err(), Some(SubmitError::Closed));
+}
+
+#[tokio::test]
+async fn draining_finishes_what_was_taken() {
+    let (denoiser, _loaded) = Denoiser::start(options(Arc::new(Unobserved)), model).unwrap();
+    let events: Vec<_> = (0..4).map(|i| denoiser.submit(request(i as f32, 50), None).unwrap()).collect();
+    denoiser.drain().await;
+    for events in events {
+        let end = events.collect::<Vec<_>>().await.pop();
+        assert!(matches!(end, Some(Event::End(Ok(_)))), "{end:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_stream_is_counted_as_cancelled() {
+    let notes = Arc::new(Notes::default());
+    let observer: Arc<dyn Observer> = Arc::clone(&notes) as _;
+    let (denoiser, _loaded) = Denoiser::start(options(observer), model).unwrap();
+    let mut events = denoiser.submit(request(1.0, 1000), None).unwrap();
+    assert!(events.next().await.is_some());
+    drop(events);
+    denoiser.drain().await;
+    let wasted = notes.wasted.lock().unwrap().clone();
+    let [(WasteReason::Cancelled, steps)] = wasted[..] else { panic!("{wasted:?}") };
+    assert!((1..1000).contains(&steps));
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_loaded_closes_the_line() {
+    let fails = || Err::<(FakeModel, ()), ModelError>("the file is cut short".into());
+    let (denoiser, loaded) = Denoiser::start(options(Arc::new(Unobserved)), fails).unwrap();
+    assert_eq!(loaded.await.unwrap().unwrap_err().to_string(), "the file is cut short");
+    denoiser.drain().await;
+    assert_eq!(denoiser.submit(request(1.0, 1), None).err(), Some(SubmitError::Closed));
+    let panics = || -> Result<(FakeModel, ()), ModelError> { panic!("out of bounds") };
+    let (_denoiser, loaded) = Denoiser::start(options(Arc::new(Unobserved)), panics).unwrap();
+    assert_eq!(loaded.await.unwrap().unwrap_err().to_string(), "the model panicked: out of bounds");
+}
+
+#[tokio::test]
+async fn a_deadline_ends_the_stream_while_the_model_is_still_loading() {
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let slow = move || {
+        let _ = held.recv();
+        model()
+    };
+    let (denoiser, _loaded) = Denoiser::start(options(Arc::new(Unobserved)), slow).unwrap();
+    let deadline = Some(Instant::now() + Duration::from_millis(5));
+    let events: Vec<_> = denoiser.submit(request(1.0, 3), deadline).unwrap().collect().await;
+    assert_eq!(events, [Event::End(Err(RunError::DeadlineExceeded))]);
+    assert_eq!(denoiser.load().waiting, 1);
+    drop(release);
+    denoiser.drain().await;
+    assert_eq!(denoiser.load().waiting, 0);
+}
