@@ -1,0 +1,266 @@
+//! The seam itself: sixteen operations on a tensor type of the backend's own.
+//!
+//! Two kinds of tensor cross the seam. An *image* is `[batch, channels, height, width]`; *tokens* are `[batch, count, width]`.
+//! Those are shapes, not layouts: a backend that keeps images channels-last turns an image into tokens for free, and one
+//! with an arena gives a buffer back when its tensor drops. Whatever can be fused into the write-back of a matrix product
+//! or convolution arrives with it, as an [`Epilogue`]; a backend without fusion does it afterwards.
+//!
+//! Weights are packed once, at load, and everything that decides how (stride, an upsampled input, gated outputs) is known then.
+//! A reduction may be blocked by the layer and the picture's size, never by the batch: rows are computed independently.
+
+use super::ModelError;
+use crate::weights::WeightTensor;
+
+/// A machine that runs the networks.
+pub trait Backend: Send + Sync + 'static {
+    /// An activation: an image or tokens.
+    type Tensor: Send;
+    /// A packed convolution, with its geometry.
+    type Conv: Send;
+    /// A packed linear layer.
+    type Linear: Send;
+    /// A packed linear layer whose outputs gate each other, see [`Backend::geglu`].
+    type Geglu: Send;
+    /// Scale and shift of a group normalisation.
+    type GroupNorm: Send;
+    /// Scale and shift of a layer normalisation.
+    type LayerNorm: Send;
+    /// A table of vectors.
+    type Embedding: Send;
+    /// Keys and values of attention, ready to be attended to. They outlive a forward pass where they come from the text.
+    type KeysValues: Send + Sync;
+
+    /// Packs `weight [out, in, k, k]` and `bias [out]`.
+    fn pack_conv(
+        &self,
+        weight: &WeightTensor<'_>,
+        bias: &WeightTensor<'_>,
+        geometry: ConvGeometry,
+    ) -> Result<Self::Conv, ModelError>;
+
+    /// Packs `weight [out, in]` and `bias [out]`. A 1×1 convolution's `[out, in, 1, 1]` is the same thing, and accepted.
+    fn pack_linear(
+        &self,
+        weight: &WeightTensor<'_>,
+        bias: Option<&WeightTensor<'_>>,
+    ) -> Result<Self::Linear, ModelError>;
+
+    /// Packs `weight [2 · out, in]` and `bias [2 · out]`, whose first half of rows is the value and second half the gate.
+    fn pack_geglu(&self, weight: &WeightTensor<'_>, bias: &WeightTensor<'_>) -> Result<Self::Geglu, ModelError>;
+
+    /// Packs the scale and shift (`[channels]` each) of a normalisation over `groups` groups of channels.
+    fn pack_group_norm(
+        &self,
+        weight: &WeightTensor<'_>,
+        bias: &WeightTensor<'_>,
+        groups: usize,
+        eps: f64,
+    ) -> Result<Self::GroupNorm, ModelError>;
+
+    /// Packs the scale and shift (`[width]` each) of a normalisation over the width of each token.
+    fn pack_layer_norm(
+        &self,
+        weight: &WeightTensor<'_>,
+        bias: &WeightTensor<'_>,
+        eps: f64,
+    ) -> Result<Self::LayerNorm, ModelError>;
+
+    /// Packs a table `[entries, width]`.
+    fn pack_embedding(&self, table: &WeightTensor<'_>) -> Result<Self::Embedding, ModelError>;
+
+    /// An image from row-major `data`, `shape` = `[batch, channels, height, width]`; lengths agree.
+    fn upload_image(&self, data: &[f32], shape: [usize; 4]) -> Result<Self::Tensor, ModelError>;
+
+    /// Tokens from row-major `data`, `shape` = `[batch, count, width]`; lengths agree.
+    fn upload_tokens(&self, data: &[f32], shape: [usize; 3]) -> Result<Self::Tensor, ModelError>;
+
+    /// An image's or tokens' values, row-major in the order of its shape.
+    fn download(&self, x: &Self::Tensor) -> Result<Vec<f32>, ModelError>;
+
+    /// Height and width of an image.
+    fn image_size(&self, image: &Self::Tensor) -> Result<(usize, usize), ModelError>;
+
+    /// Images `[b, in, h, w]` → `[b, out, h', w']` with the packed geometry, which is not an upsampling one.
+    fn conv2d(
+        &self,
+        conv: &Self::Conv,
+        x: &Self::Tensor,
+        epilogue: Epilogue<'_, Self::Tensor>,
+    ) -> Result<Self::Tensor, ModelError>;
+
+    /// Nearest-neighbour enlargement of images `[b, in, h, w]` to `size` = `(height, width)`, then a convolution packed with
+    /// [`ConvGeometry::upsampled`]: `[b, out, height, width]`. Source pixel = `floor(target · h / height)`, as PyTorch has it.
+    fn upsample_conv2d(
+        &self,
+        conv: &Self::Conv,
+        x: &Self::Tensor,
+        size: (usize, usize),
+    ) -> Result<Self::Tensor, ModelError>;
+
+    /// Tokens `[b, n, in]` → `[b, n, out]`.
+    fn linear(
+        &self,
+        linear: &Self::Linear,
+        x: &Self::Tensor,
+        epilogue: Epilogue<'_, Self::Tensor>,
+    ) -> Result<Self::Tensor, ModelError>;
+
+    /// Tokens `[b, n, in]` → `[b, n, out]`: `value · gelu(gate)` with the exact (erf) GELU; Shazeer 2020, arXiv:2002.05202.
+    fn geglu(&self, geglu: &Self::Geglu, x: &Self::Tensor) -> Result<Self::Tensor, ModelError>;
+
+    /// Normalises an image over each group of channels and all pixels, then applies `activation`.
+    fn group_norm(
+        &self,
+        norm: &Self::GroupNorm,
+        x: &Self::Tensor,
+        activation: Activation,
+    ) -> Result<Self::Tensor, ModelError>;
+
+    /// Normalises each token.
+    fn layer_norm(&self, norm: &Self::LayerNorm, x: &Self::Tensor) -> Result<Self::Tensor, ModelError>;
+
+    /// Projects tokens `[b, m, in]` to the keys and values of `heads` heads.
+    fn keys_values(
+        &self,
+        to_k: &Self::Linear,
+        to_v: &Self::Linear,
+        x: &Self::Tensor,
+        heads: usize,
+    ) -> Result<Self::KeysValues, ModelError>;
+
+    /// `softmax(q · kᵀ / √d) · v` for each head of `q [b, n, heads · d]`; Vaswani 2017, arXiv:1706.03762.
+    ///
+    /// The rows of all `keys_values`, in order, belong to the rows of `q`: one entry with `b` rows in self-attention, `b`
+    /// entries with a row each where rows bring their own text, whose lengths may differ.
+    fn attention(
+        &self,
+        q: &Self::Tensor,
+        keys_values: &[&Self::KeysValues],
+        heads: usize,
+        mask: Mask,
+    ) -> Result<Self::Tensor, ModelError>;
+
+    /// Images `[b, c1, h, w]` and `[b, c2, h, w]` → `[b, c1 + c2, h, w]`.
+    fn concat_channels(&self, first: &Self::Tensor, second: &Self::Tensor) -> Result<Self::Tensor, ModelError>;
+
+    /// An image `[b, c, h, w]` as tokens `[b, h · w, c]`, row by row of pixels.
+    fn image_to_tokens(&self, image: &Self::Tensor) -> Result<Self::Tensor, ModelError>;
+
+    /// Tokens `[b, h · w, c]` as an image `[b, c, h, w]`.
+    fn tokens_to_image(&self, tokens: &Self::Tensor, size: (usize, usize)) -> Result<Self::Tensor, ModelError>;
+
+    /// Entry `ids[row][i]` of `table` plus entry `i` of `positions`: `[rows, count, width]`. Rows are equally long, and
+    /// every id is an entry of `table`.
+    fn embed(
+        &self,
+        table: &Self::Embedding,
+        positions: &Self::Embedding,
+        ids: &[Vec<u32>],
+    ) -> Result<Self::Tensor, ModelError>;
+}
+
+/// What happens to each output of a matrix product or convolution before it is stored, in this order.
+#[derive(Debug)]
+pub struct Epilogue<'a, T> {
+    /// Tokens `[b, 1, out]` added to every pixel of row `b`: the time embedding. Images only.
+    pub channel_bias: Option<&'a T>,
+    /// Applied to the sum.
+    pub activation: Activation,
+    /// Added last; shaped as the output.
+    pub residual: Option<&'a T>,
+}
+
+impl<T> Epilogue<'_, T> {
+    /// Nothing more happens.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { channel_bias: None, activation: Activation::None, residual: None }
+    }
+
+    /// The activation is applied.
+    #[must_use]
+    pub fn activation(activation: Activation) -> Self {
+        Self { activation, ..Self::none() }
+    }
+}
+
+impl<'a, T> Epilogue<'a, T> {
+    /// `residual` is added.
+    #[must_use]
+    pub fn add(residual: &'a T) -> Self {
+        Self { residual: Some(residual), ..Self::none() }
+    }
+
+    /// `bias` is added to each channel, where there is one.
+    #[must_use]
+    pub fn channel_bias(bias: Option<&'a T>) -> Self {
+        Self { channel_bias: bias, ..Self::none() }
+    }
+}
+
+/// A pointwise function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// Identity.
+    None,
+    /// `x · σ(x)`; Elfwing 2017, arXiv:1702.03118.
+    Silu,
+    /// `x · σ(1.702 x)`, the approximation of GELU that OpenAI's CLIP was trained with.
+    QuickGelu,
+}
+
+/// Which keys a query may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mask {
+    /// All of them.
+    None,
+    /// Those at its own position and before.
+    Causal,
+}
+
+/// How a convolution walks its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvGeometry {
+    /// Step between outputs, in input pixels, both ways.
+    pub stride: usize,
+    /// Zeros around the input.
+    pub padding: Padding,
+    /// The input is enlarged first, by [`Backend::upsample_conv2d`].
+    pub upsampled: bool,
+}
+
+/// Rows and columns of zeros around an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Padding {
+    /// Above and to the left.
+    pub before: usize,
+    /// Below and to the right.
+    pub after: usize,
+}
+
+impl ConvGeometry {
+    /// As many pixels out as in, for an odd kernel of side `kernel`.
+    #[must_use]
+    pub fn same(kernel: usize) -> Self {
+        let margin = kernel / 2;
+        Self { stride: 1, padding: Padding { before: margin, after: margin }, upsampled: false }
+    }
+
+    /// The UNet's downsampling: 3×3, every second pixel, padding of one on all sides.
+    #[must_use]
+    pub fn halving() -> Self {
+        Self { stride: 2, ..Self::same(3) }
+    }
+
+    /// The autoencoder's downsampling: 3×3, every second pixel, padding of one below and to the right only.
+    #[must_use]
+    pub fn halving_asymmetric() -> Self {
+        Self { stride: 2, padding: Padding { before: 0, after: 1 }, upsampled: false }
+    }
+
+    /// A 3×3 convolution over an enlarged image.
+    #[must_use]
+    pub fn upsampled() -> Self {
+        Self { upsampled: true, ..Self::same(3) }
+    }
+}

@@ -1,0 +1,93 @@
+//! A place in a checkpoint's tree of names, where layers are found and packed.
+
+use std::fmt::Display;
+
+use super::{Backend, ConvGeometry};
+use crate::LoadError;
+use crate::weights::{WeightTensor, Weights};
+
+/// The weights under one prefix (`down_blocks.0.resnets.1`), and the backend that packs them.
+///
+/// Every method looks the layer's tensors up by name and checks their shapes, so a network's `load` is its list of layers.
+pub struct Scope<'a, B> {
+    backend: &'a B,
+    weights: &'a Weights,
+    prefix: String,
+}
+
+impl<'a, B: Backend> Scope<'a, B> {
+    /// The whole of `weights`.
+    pub fn root(backend: &'a B, weights: &'a Weights) -> Self {
+        Self { backend, weights, prefix: String::new() }
+    }
+
+    /// The weights below `name`, which may have dots and numbers.
+    #[must_use]
+    pub fn enter(&self, name: impl Display) -> Self {
+        Self { backend: self.backend, weights: self.weights, prefix: format!("{}{name}.", self.prefix) }
+    }
+
+    /// A square convolution of side `kernel`.
+    pub fn conv(
+        &self,
+        name: &str,
+        (inputs, outputs): (usize, usize),
+        kernel: usize,
+        geometry: ConvGeometry,
+    ) -> Result<B::Conv, LoadError> {
+        let weight = self.tensor(name, "weight", &[outputs, inputs, kernel, kernel])?;
+        let bias = self.tensor(name, "bias", &[outputs])?;
+        Ok(self.backend.pack_conv(&weight, &bias, geometry)?)
+    }
+
+    /// A linear layer with a bias.
+    pub fn linear(&self, name: &str, (inputs, outputs): (usize, usize)) -> Result<B::Linear, LoadError> {
+        let weight = self.tensor(name, "weight", &[outputs, inputs])?;
+        let bias = self.tensor(name, "bias", &[outputs])?;
+        Ok(self.backend.pack_linear(&weight, Some(&bias))?)
+    }
+
+    /// A linear layer without a bias.
+    pub fn linear_without_bias(&self, name: &str, (inputs, outputs): (usize, usize)) -> Result<B::Linear, LoadError> {
+        let weight = self.tensor(name, "weight", &[outputs, inputs])?;
+        Ok(self.backend.pack_linear(&weight, None)?)
+    }
+
+    /// A linear layer over the channels of every pixel, stored as a 1×1 convolution.
+    pub fn pixel_linear(&self, name: &str, (inputs, outputs): (usize, usize)) -> Result<B::Linear, LoadError> {
+        let weight = self.tensor(name, "weight", &[outputs, inputs, 1, 1])?;
+        let bias = self.tensor(name, "bias", &[outputs])?;
+        Ok(self.backend.pack_linear(&weight, Some(&bias))?)
+    }
+
+    /// A gated linear layer to `outputs` values and as many gates.
+    pub fn geglu(&self, name: &str, (inputs, outputs): (usize, usize)) -> Result<B::Geglu, LoadError> {
+        let weight = self.tensor(name, "weight", &[2 * outputs, inputs])?;
+        let bias = self.tensor(name, "bias", &[2 * outputs])?;
+        Ok(self.backend.pack_geglu(&weight, &bias)?)
+    }
+
+    /// A group normalisation.
+    pub fn group_norm(&self, name: &str, channels: usize, groups: usize, eps: f64) -> Result<B::GroupNorm, LoadError> {
+        let weight = self.tensor(name, "weight", &[channels])?;
+        let bias = self.tensor(name, "bias", &[channels])?;
+        Ok(self.backend.pack_group_norm(&weight, &bias, groups, eps)?)
+    }
+
+    /// A layer normalisation.
+    pub fn layer_norm(&self, name: &str, width: usize, eps: f64) -> Result<B::LayerNorm, LoadError> {
+        let weight = self.tensor(name, "weight", &[width])?;
+        let bias = self.tensor(name, "bias", &[width])?;
+        Ok(self.backend.pack_layer_norm(&weight, &bias, eps)?)
+    }
+
+    /// A table of vectors.
+    pub fn embedding(&self, name: &str, entries: usize, width: usize) -> Result<B::Embedding, LoadError> {
+        let table = self.tensor(name, "weight", &[entries, width])?;
+        Ok(self.backend.pack_embedding(&table)?)
+    }
+
+    fn tensor(&self, layer: &str, part: &str, shape: &[usize]) -> Result<WeightTensor<'a>, LoadError> {
+        self.weights.tensor(&format!("{}{layer}.{part}", self.prefix), shape)
+    }
+}

@@ -1,0 +1,58 @@
+//! What a service sees of a model: slices in, slices out, errors as values.
+//!
+//! Three object-safe traits, one a stage, and the functions that load them. No tensor type, backend or configuration passes
+//! through here, so a service is the same whatever computes. A model is owned by one thread, which calls it with `&mut`.
+
+mod context;
+mod text_encoder;
+mod unet;
+mod vae;
+
+use crate::weights::Weights;
+
+pub use crate::compute::{ComputeOptions, Device, ModelError, Precision};
+pub use context::Context;
+pub use text_encoder::{TextEncoderModel, load_text_encoder};
+pub use unet::{UnetModel, UnetRow, load_unet};
+pub use vae::{Posterior, VaeModel, load_vae};
+
+/// What is common to the models of all stages.
+pub trait LoadedModel: Send {
+    /// A hash of weights and configuration, the same for the same model in any file layout.
+    fn revision(&self) -> &str;
+
+    /// The precision it computes in; never [`Precision::Auto`].
+    fn precision(&self) -> Precision;
+
+    /// The device it computes on.
+    fn device(&self) -> Device;
+
+    /// Runs one small forward pass, so that the first request does not pay for what is set up on first use.
+    ///
+    /// # Errors
+    /// As the model's own methods.
+    fn warm(&mut self) -> Result<(), ModelError>;
+}
+
+/// What [`LoadedModel`] tells of a model.
+struct Identity {
+    revision: String,
+    precision: Precision,
+    device: Device,
+}
+
+impl Identity {
+    fn new(weights: &Weights, options: &ComputeOptions) -> Self {
+        Self { revision: weights.revision(), precision: options.precision.on(options.device), device: options.device }
+    }
+}
+
+/// Checks the length of a row-major array.
+fn check_length(field: &'static str, found: usize, shape: &[usize]) -> Result<(), ModelError> {
+    let expected = shape.iter().try_fold(1usize, |count, size| count.checked_mul(*size));
+    match expected {
+        Some(0) => Err(ModelError::input(field, format!("has the empty shape {shape:?}"))),
+        Some(expected) if expected == found => Ok(()),
+        _ => Err(ModelError::input(field, format!("has {found} values; its shape {shape:?} needs another number"))),
+    }
+}

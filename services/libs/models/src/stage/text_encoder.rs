@@ -1,0 +1,116 @@
+//! The text encoder as its service sees it.
+
+use super::{Identity, LoadedModel, check_length};
+use crate::LoadError;
+use crate::clip::TextEncoder;
+use crate::compute::candle::Candle;
+use crate::compute::{Backend, ComputeOptions, Device, ModelError, Precision, Scope};
+use crate::config::ClipConfig;
+use crate::source::ModelSource;
+
+/// CLIP's text tower.
+pub trait TextEncoderModel: LoadedModel {
+    /// Token ids, row by row and equally many in each → `prompt_embeds`, row by row: `[count, hidden_size]`, row-major.
+    ///
+    /// The last `clip_skip` layers are left out, as diffusers counts: 0 uses all of them.
+    ///
+    /// # Errors
+    /// [`ModelError::Input`] for rows of unequal or unfitting length, an id outside of the vocabulary, or a `clip_skip` that
+    /// leaves no layer.
+    fn encode(&mut self, token_ids: &[Vec<u32>], clip_skip: usize) -> Result<Vec<Vec<f32>>, ModelError>;
+
+    /// Width of an embedding; 768 in v1.
+    fn hidden_size(&self) -> usize;
+
+    /// Tokens of a prompt with its start and end; 77 in v1.
+    fn max_tokens(&self) -> usize;
+
+    /// Transformer layers; 12 in v1.
+    fn num_layers(&self) -> usize;
+}
+
+/// Loads the text encoder of a model.
+///
+/// # Errors
+/// What does not fit about the device, the configuration or the weights.
+pub fn load_text_encoder(
+    source: &ModelSource,
+    options: &ComputeOptions,
+) -> Result<Box<dyn TextEncoderModel>, LoadError> {
+    let backend = Candle::open(options)?;
+    let (config, weights) = source.text_encoder()?;
+    let network = TextEncoder::load(&Scope::root(&backend, &weights), &config)?;
+    weights.finish();
+    Ok(Box::new(TextEncoderStage { identity: Identity::new(&weights, options), backend, config, network }))
+}
+
+struct TextEncoderStage<B: Backend> {
+    identity: Identity,
+    backend: B,
+    config: ClipConfig,
+    network: TextEncoder<B>,
+}
+
+impl<B: Backend> TextEncoderModel for TextEncoderStage<B> {
+    fn encode(&mut self, token_ids: &[Vec<u32>], clip_skip: usize) -> Result<Vec<Vec<f32>>, ModelError> {
+        let Some(count) = token_ids.first().map(Vec::len) else { return Ok(Vec::new()) };
+        self.check(token_ids, count, clip_skip)?;
+        let embeddings = self.network.forward(&self.backend, token_ids, clip_skip)?;
+        let values = self.backend.download(&embeddings)?;
+        check_length("prompt_embeds", values.len(), &[token_ids.len(), count, self.config.hidden_size])?;
+        Ok(values.chunks_exact(count * self.config.hidden_size).map(<[f32]>::to_vec).collect())
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.config.hidden_size
+    }
+
+    fn max_tokens(&self) -> usize {
+        self.config.max_position_embeddings
+    }
+
+    fn num_layers(&self) -> usize {
+        self.config.num_hidden_layers
+    }
+}
+
+impl<B: Backend> TextEncoderStage<B> {
+    fn check(&self, token_ids: &[Vec<u32>], count: usize, clip_skip: usize) -> Result<(), ModelError> {
+        let (most, vocabulary) = (self.max_tokens(), self.config.vocab_size);
+        if count == 0 || count > most {
+            return Err(ModelError::input("token_ids", format!("has rows of {count} tokens; expected 1 to {most}")));
+        }
+        if let Some(row) = token_ids.iter().find(|row| row.len() != count) {
+            let problem = format!("has rows of {count} and of {} tokens; expected equal lengths", row.len());
+            return Err(ModelError::input("token_ids", problem));
+        }
+        let outside = |id: &&u32| usize::try_from(**id).map_or(true, |id| id >= vocabulary);
+        if let Some(id) = token_ids.iter().flatten().find(outside) {
+            let problem = format!("has the id {id}; the vocabulary has {vocabulary}");
+            return Err(ModelError::input("token_ids", problem));
+        }
+        if clip_skip >= self.num_layers() {
+            let problem = format!("is {clip_skip}; expected less than the {} layers", self.num_layers());
+            return Err(ModelError::input("clip_skip", problem));
+        }
+        Ok(())
+    }
+}
+
+impl<B: Backend> LoadedModel for TextEncoderStage<B> {
+    fn revision(&self) -> &str {
+        &self.identity.revision
+    }
+
+    fn precision(&self) -> Precision {
+        self.identity.precision
+    }
+
+    fn device(&self) -> Device {
+        self.identity.device
+    }
+
+    fn warm(&mut self) -> Result<(), ModelError> {
+        self.encode(&[vec![0; self.max_tokens()]], 0).map(drop)
+    }
+}

@@ -1,0 +1,124 @@
+//! The UNet as the denoiser sees it.
+
+use super::context::{Context, Owner};
+use super::{Identity, LoadedModel, check_length};
+use crate::LoadError;
+use crate::compute::candle::Candle;
+use crate::compute::{Backend, ComputeOptions, Device, ModelError, Precision, Scope};
+use crate::config::UNetConfig;
+use crate::source::ModelSource;
+use crate::unet::{TextContext, Unet};
+
+/// The network that predicts the noise in latents.
+pub trait UnetModel: LoadedModel {
+    /// Prepares a text: `prompt_embeds` is `[tokens, cross_attention_dim]`, row-major.
+    ///
+    /// # Errors
+    /// [`ModelError::Input`] when the length does not fit.
+    fn context(&mut self, prompt_embeds: &[f32], tokens: usize) -> Result<Context, ModelError>;
+
+    /// Latents of `height` × `width` → `noise_pred` of each row, `[in_channels, height, width]`, row-major. Rows have timesteps
+    /// and texts of their own.
+    ///
+    /// # Errors
+    /// [`ModelError::Input`] for latents of another length, a timestep that is not finite, or another model's context.
+    fn predict(&mut self, rows: &[UnetRow<'_>], height: usize, width: usize) -> Result<Vec<Vec<f32>>, ModelError>;
+
+    /// Channels of the latents; 4 in v1.
+    fn in_channels(&self) -> usize;
+
+    /// Width of a text embedding; 768 in v1.
+    fn cross_attention_dim(&self) -> usize;
+}
+
+/// One picture's part of a batch.
+#[derive(Clone, Copy)]
+pub struct UnetRow<'a> {
+    /// `[in_channels, height, width]`, row-major.
+    pub latents: &'a [f32],
+    /// On the scale of the training steps, 0 to 999 in v1; may lie between two of them.
+    pub timestep: f32,
+    /// The text, prepared by the same model.
+    pub context: &'a Context,
+}
+
+/// Loads the UNet of a model.
+///
+/// # Errors
+/// What does not fit about the device, the configuration or the weights.
+pub fn load_unet(source: &ModelSource, options: &ComputeOptions) -> Result<Box<dyn UnetModel>, LoadError> {
+    let backend = Candle::open(options)?;
+    let (config, weights) = source.unet()?;
+    let network = Unet::load(&Scope::root(&backend, &weights), &config)?;
+    weights.finish();
+    let identity = Identity::new(&weights, options);
+    Ok(Box::new(UnetStage { identity, owner: Owner::new(), backend, config, network }))
+}
+
+struct UnetStage<B: Backend> {
+    identity: Identity,
+    owner: Owner,
+    backend: B,
+    config: UNetConfig,
+    network: Unet<B>,
+}
+
+impl<B: Backend> UnetModel for UnetStage<B> {
+    fn context(&mut self, prompt_embeds: &[f32], tokens: usize) -> Result<Context, ModelError> {
+        let width = self.config.cross_attention_dim;
+        check_length("prompt_embeds", prompt_embeds.len(), &[tokens, width])?;
+        let embeddings = self.backend.upload_tokens(prompt_embeds, [1, tokens, width])?;
+        Ok(Context::new(self.owner, self.network.context(&self.backend, &embeddings)?))
+    }
+
+    fn predict(&mut self, rows: &[UnetRow<'_>], height: usize, width: usize) -> Result<Vec<Vec<f32>>, ModelError> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let channels = self.config.in_channels;
+        for row in rows {
+            check_length("latents", row.latents.len(), &[channels, height, width])?;
+            if !row.timestep.is_finite() {
+                return Err(ModelError::input("timestep", format!("is {}; expected a finite number", row.timestep)));
+            }
+        }
+        let texts: Vec<&TextContext<B>> =
+            rows.iter().map(|row| row.context.open(self.owner)).collect::<Result<_, _>>()?;
+        let timesteps: Vec<f32> = rows.iter().map(|row| row.timestep).collect();
+        let latents: Vec<f32> = rows.iter().flat_map(|row| row.latents).copied().collect();
+        let latents = self.backend.upload_image(&latents, [rows.len(), channels, height, width])?;
+        let noise_pred = self.network.forward(&self.backend, &latents, &timesteps, &texts)?;
+        let noise_pred = self.backend.download(&noise_pred)?;
+        Ok(noise_pred.chunks_exact(channels * height * width).map(<[f32]>::to_vec).collect())
+    }
+
+    fn in_channels(&self) -> usize {
+        self.config.in_channels
+    }
+
+    fn cross_attention_dim(&self) -> usize {
+        self.config.cross_attention_dim
+    }
+}
+
+impl<B: Backend> LoadedModel for UnetStage<B> {
+    fn revision(&self) -> &str {
+        &self.identity.revision
+    }
+
+    fn precision(&self) -> Precision {
+        self.identity.precision
+    }
+
+    fn device(&self) -> Device {
+        self.identity.device
+    }
+
+    fn warm(&mut self) -> Result<(), ModelError> {
+        const SIDE: usize = 8;
+        let context = self.context(&vec![0.0; self.config.cross_attention_dim], 1)?;
+        let latents = vec![0.0; self.config.in_channels * SIDE * SIDE];
+        let row = UnetRow { latents: &latents, timestep: 0.0, context: &context };
+        self.predict(&[row], SIDE, SIDE).map(drop)
+    }
+}

@@ -1,0 +1,110 @@
+//! The UNet of latent diffusion: noisy latents, a timestep and a text in, the predicted noise out; Rombach 2022,
+//! arXiv:2112.10752, on Ronneberger 2015, arXiv:1505.04597.
+//!
+//! Every row of a batch has a timestep and a text of its own, so that requests at different steps share a forward pass.
+
+mod attention;
+mod down;
+mod mid;
+pub(crate) mod resnet;
+mod text;
+mod time;
+mod transformer;
+mod up;
+
+use crate::LoadError;
+use crate::compute::{Activation, Backend, ConvGeometry, Epilogue, ModelError, Scope};
+use crate::config::UNetConfig;
+use down::DownBlock;
+use mid::MidBlock;
+use text::TextProjections;
+use time::TimeEmbedding;
+use up::UpBlock;
+
+pub use text::TextContext;
+pub use time::timestep_embedding;
+
+/// The UNet.
+pub struct Unet<B: Backend> {
+    time_embedding: TimeEmbedding<B>,
+    text_projections: TextProjections<B>,
+    conv_in: B::Conv,
+    down_blocks: Vec<DownBlock<B>>,
+    mid_block: MidBlock<B>,
+    up_blocks: Vec<UpBlock<B>>,
+    conv_norm_out: B::GroupNorm,
+    conv_out: B::Conv,
+}
+
+impl<B: Backend> Unet<B> {
+    /// Packs the weights that `config` asks for.
+    ///
+    /// # Errors
+    /// The first tensor that is missing or has another shape.
+    pub fn load(scope: &Scope<'_, B>, config: &UNetConfig) -> Result<Self, LoadError> {
+        let first = config.block_out_channels[0];
+        let mut text = TextProjections::new(config.cross_attention_dim);
+        Ok(Self {
+            time_embedding: TimeEmbedding::load(scope, config)?,
+            conv_in: scope.conv("conv_in", (config.in_channels, first), 3, ConvGeometry::same(3))?,
+            down_blocks: (0..config.block_out_channels.len())
+                .map(|level| DownBlock::load(scope, config, level, &mut text))
+                .collect::<Result<_, _>>()?,
+            mid_block: MidBlock::load(&scope.enter("mid_block"), config, &mut text)?,
+            up_blocks: (0..config.block_out_channels.len())
+                .map(|index| UpBlock::load(scope, config, index, &mut text))
+                .collect::<Result<_, _>>()?,
+            conv_norm_out: scope.group_norm("conv_norm_out", first, config.norm_num_groups, config.norm_eps)?,
+            conv_out: scope.conv("conv_out", (first, config.out_channels), 3, ConvGeometry::same(3))?,
+            text_projections: text,
+        })
+    }
+
+    /// Prompt embeddings `[1, tokens, cross_attention_dim]` → the keys and values that every cross-attention makes of them.
+    /// They do not depend on the step, so a request computes them once.
+    ///
+    /// # Errors
+    /// Whatever the backend reports.
+    pub fn context(&self, backend: &B, prompt_embeds: &B::Tensor) -> Result<TextContext<B>, ModelError> {
+        self.text_projections.project(backend, prompt_embeds)
+    }
+
+    /// Latents `[rows, in_channels, h, w]` → predicted noise `[rows, out_channels, h, w]`, for any `h` and `w`.
+    ///
+    /// # Errors
+    /// Whatever the backend reports.
+    pub fn forward(
+        &self,
+        backend: &B,
+        latents: &B::Tensor,
+        timesteps: &[f32],
+        contexts: &[&TextContext<B>],
+    ) -> Result<B::Tensor, ModelError> {
+        let conditions = Conditions { time: self.time_embedding.forward(backend, timesteps)?, texts: contexts };
+
+        let mut skips = vec![backend.conv2d(&self.conv_in, latents, Epilogue::none())?];
+        for block in &self.down_blocks {
+            block.forward(backend, &mut skips, &conditions)?;
+        }
+        let coarsest = skips.last().ok_or_else(no_skip)?;
+        let mut x = self.mid_block.forward(backend, coarsest, &conditions)?;
+        for block in &self.up_blocks {
+            x = block.forward(backend, x, &mut skips, &conditions)?;
+        }
+        let x = backend.group_norm(&self.conv_norm_out, &x, Activation::Silu)?;
+        backend.conv2d(&self.conv_out, &x, Epilogue::none())
+    }
+}
+
+/// What a forward pass is conditioned on, a row a picture.
+struct Conditions<'a, B: Backend> {
+    /// SiLU of the time embedding: tokens `[rows, 1, 4 · first channels]`. Every residual block reads it so.
+    time: B::Tensor,
+    /// The text of each row.
+    texts: &'a [&'a TextContext<B>],
+}
+
+/// The down blocks push as many skip connections as the up blocks pop.
+fn no_skip() -> ModelError {
+    ModelError::Compute("the up blocks ask for more skip connections than the down blocks made".into())
+}
