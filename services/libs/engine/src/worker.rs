@@ -1,4 +1,4 @@
-//! The simpler engine for pure models: one call in, one answer out, one at a time, in order.
+//! The simpler engine for pure models: one call after the other, in order.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,52 +34,46 @@ pub struct WorkerOptions {
     pub observer: Arc<dyn Observer>,
 }
 
-/// A model on its own thread that answers calls in order.
-pub struct Worker<Q, A> {
-    owner: Owner<Call<Q, A>>,
+/// A model on its own thread that is called in order, one call at a time.
+pub struct Worker<M> {
+    owner: Owner<Box<dyn Call<M>>>,
     load: Arc<LoadCell>,
     observer: Arc<dyn Observer>,
 }
 
-struct Call<Q, A> {
-    question: Q,
-    reply: oneshot::Sender<Result<A, RunError>>,
-}
-
-impl<Q, A> Abandon for Call<Q, A> {
-    fn is_abandoned(&self) -> bool {
-        self.reply.is_closed()
-    }
-}
-
-impl<Q: Send + 'static, A: Send + 'static> Worker<Q, A> {
-    /// Starts the thread, which makes its model with `load` and answers with `answer`.
+impl<M: 'static> Worker<M> {
+    /// Starts the thread, which makes its model with `load`.
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub fn start<M, I: Send + 'static>(
+    pub fn start<I: Send + 'static>(
         options: WorkerOptions,
         load: impl FnOnce() -> Result<(M, I), ModelError> + Send + 'static,
-        mut answer: impl FnMut(&mut M, Q) -> Result<A, ModelError> + Send + 'static,
     ) -> std::io::Result<(Self, Loaded<I>)> {
         let cell = Arc::new(LoadCell::default());
         let WorkerOptions { name, queue_limit, observer } = options;
         let (published, counts) = (Arc::clone(&cell), Arc::clone(&observer));
         let (owner, loaded) = Owner::start(&name, queue_limit, load, move |mut model, queue| {
             while queue.wait() {
-                serve(&queue, &published, counts.as_ref(), |question| answer(&mut model, question));
+                serve(&mut model, &queue, &published, counts.as_ref());
             }
         })?;
         Ok((Self { owner, load: cell, observer }, loaded))
     }
 
-    /// Asks and waits for the answer, until `deadline` at the latest. Dropping the future takes the call out of the line.
+    /// Runs `work` on the model and waits for the answer, until `deadline` at the latest. Dropping the future takes the
+    /// call out of the line.
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn call(&self, question: Q, deadline: Option<Instant>) -> Result<A, CallError> {
+    pub async fn call<A: Send + 'static>(
+        &self,
+        deadline: Option<Instant>,
+        work: impl FnOnce(&mut M) -> Result<A, ModelError> + Send + 'static,
+    ) -> Result<A, CallError> {
         let (reply, answer) = oneshot::channel();
-        self.owner.queue.push(Call { question, reply }, deadline, Instant::now()).map_err(|refused| match refused {
+        let call = Box::new(Typed { work, reply });
+        self.owner.queue.push(call, deadline, Instant::now()).map_err(|refused| match refused {
             Refused::Full { limit } => SubmitError::Full { limit, retry_after: self.load.read().next_slot() },
             Refused::Closed => SubmitError::Closed,
         })?;
@@ -99,13 +93,60 @@ impl<Q: Send + 'static, A: Send + 'static> Worker<Q, A> {
     }
 }
 
+/// A call whose answer has some type.
+trait Call<M>: Send {
+    fn is_abandoned(&self) -> bool;
+
+    /// Computes and replies.
+    fn run(self: Box<Self>, model: &mut M) -> Outcome;
+
+    /// Replies without computing.
+    fn fail(self: Box<Self>, error: RunError);
+}
+
+enum Outcome {
+    Answered,
+    /// Nobody was there to take the answer.
+    Unheard,
+    Failed,
+}
+
+struct Typed<F, A> {
+    work: F,
+    reply: oneshot::Sender<Result<A, RunError>>,
+}
+
+impl<M, A: Send, F: FnOnce(&mut M) -> Result<A, ModelError> + Send> Call<M> for Typed<F, A> {
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    fn run(self: Box<Self>, model: &mut M) -> Outcome {
+        let Self { work, reply } = *self;
+        match guarded(|| work(model)) {
+            Ok(answer) => reply.send(Ok(answer)).map_or(Outcome::Unheard, |()| Outcome::Answered),
+            Err(error) => {
+                tracing::error!(%error, "a call failed");
+                // A caller who left hears of no failure either.
+                let _ = reply.send(Err(error));
+                Outcome::Failed
+            }
+        }
+    }
+
+    fn fail(self: Box<Self>, error: RunError) {
+        let _ = self.reply.send(Err(error));
+    }
+}
+
+impl<M> Abandon for Box<dyn Call<M>> {
+    fn is_abandoned(&self) -> bool {
+        self.as_ref().is_abandoned()
+    }
+}
+
 /// Answers the first call that somebody still waits for.
-fn serve<Q, A>(
-    queue: &Queue<Call<Q, A>>,
-    load: &LoadCell,
-    observer: &dyn Observer,
-    answer: impl FnOnce(Q) -> Result<A, ModelError>,
-) {
+fn serve<M>(model: &mut M, queue: &Queue<Box<dyn Call<M>>>, load: &LoadCell, observer: &dyn Observer) {
     let start = Instant::now();
     let (expired, next) = queue.with(|waiting| {
         waiting.drop_abandoned();
@@ -113,25 +154,22 @@ fn serve<Q, A>(
     });
     observer.waiting(queue.len());
     for entry in expired {
-        let _ = entry.item.reply.send(Err(RunError::DeadlineExceeded));
+        entry.item.fail(RunError::DeadlineExceeded);
     }
-    let Some(Entry { item: Call { question, reply }, since, deadline }) = next else { return };
+    let Some(Entry { item: call, since, deadline }) = next else { return };
     observer.started(start.saturating_duration_since(since));
+    load.update(|load| load.running = 1);
     observer.running(1);
-    let result = guarded(|| answer(question));
+    let outcome = call.run(model);
     let took = start.elapsed();
     load.evaluated(took);
+    load.update(|load| load.running = 0);
     observer.running(0);
-    match &result {
-        Ok(_) => observer.evaluated(1, took),
-        Err(error) => {
-            tracing::error!(%error, "a call failed");
-            observer.wasted(WasteReason::Failed, 1);
-        }
-    }
-    // A caller who left in the meantime is no error, but the work was for nothing.
-    if let Err(Ok(_)) = reply.send(result) {
-        let is_late = deadline.is_some_and(|deadline| deadline <= start + took);
-        observer.wasted(if is_late { WasteReason::Deadline } else { WasteReason::Cancelled }, 1);
+    let is_late = deadline.is_some_and(|deadline| deadline <= start + took);
+    match outcome {
+        Outcome::Answered => observer.evaluated(1, took),
+        Outcome::Failed => observer.wasted(WasteReason::Failed, 1),
+        Outcome::Unheard if is_late => observer.wasted(WasteReason::Deadline, 1),
+        Outcome::Unheard => observer.wasted(WasteReason::Cancelled, 1),
     }
 }

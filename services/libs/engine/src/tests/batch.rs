@@ -29,7 +29,7 @@ impl Bench {
     fn new(budget: Budget, queue_limit: usize) -> Self {
         let (clock, log, notes) = (FakeClock::new(), Log::default(), Arc::new(Notes::default()));
         let (queue, load) = (Arc::new(Queue::new(queue_limit)), Arc::new(LoadCell::default()));
-        let model = FakeModel { clock: clock.clone(), log: Arc::clone(&log) };
+        let model = FakeModel { clock: clock.clone(), log: Arc::clone(&log), nods: None };
         let now = clock.clone();
         let observer = Arc::clone(&notes);
         let clock_fn = Box::new(move || now.now());

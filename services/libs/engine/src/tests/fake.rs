@@ -1,6 +1,6 @@
 //! A model whose answers depend on the row alone and which notes who was in every evaluation; a clock that only it moves.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use darkroom_samplers::{NoiseSchedule, Plan, PlanRequest, Sampler, ScheduleConfig};
@@ -43,6 +43,8 @@ pub(super) type Log = Arc<Mutex<Vec<Vec<f32>>>>;
 pub(super) struct FakeModel {
     pub(super) clock: FakeClock,
     pub(super) log: Log,
+    /// Where given, each evaluation waits for a nod, until nobody is left to give one.
+    pub(super) nods: Option<mpsc::Receiver<()>>,
 }
 
 impl DenoiseModel for FakeModel {
@@ -57,6 +59,9 @@ impl DenoiseModel for FakeModel {
     fn predict(&mut self, rows: &[Row<'_, f32>], _: LatentSize) -> Result<Vec<Vec<f32>>, ModelError> {
         let prompts: Vec<f32> = rows.iter().map(|row| *row.context).collect();
         self.log.lock().unwrap().push(prompts.clone());
+        if let Some(nods) = &self.nods {
+            let _ = nods.recv();
+        }
         self.clock.forward(Duration::from_secs(1));
         assert!(!prompts.contains(&PANICS), "a row that panics");
         if prompts.contains(&FAILS) {
