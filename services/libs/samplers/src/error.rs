@@ -28,7 +28,15 @@ pub enum ScheduleError {
         /// `beta_end`.
         end: f64,
     },
-    /// So much noise that nothing of the picture is left in `f64`.
+    /// So little noise that timesteps cannot be told apart.
+    #[error("betas of {start:e} to {end:e} leave timesteps that differ by no noise: raise beta_start")]
+    TooQuiet {
+        /// `beta_start`.
+        start: f64,
+        /// `beta_end`.
+        end: f64,
+    },
+    /// So much noise that nothing of the picture is left.
     #[error("alphas_cumprod falls to {0:e}: the betas add too much noise for num_train_timesteps, lower beta_end")]
     TooNoisy(f64),
 }

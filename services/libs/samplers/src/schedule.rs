@@ -14,7 +14,8 @@ const MOST_TRAIN_TIMESTEPS: usize = 100_000;
 /// Models" (2020), equation 4.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NoiseSchedule {
-    /// ᾱ by timestep, strictly falling.
+    /// ᾱ by timestep, strictly falling, each the nearest f32: models are trained with such a table and both references
+    /// sample with one. It matters where little noise is left: σ at timestep 0 differs by 1.3e-5 of itself.
     alphas_cumprod: Vec<f64>,
     /// σ = √((1 − ᾱ) / ᾱ) by timestep, strictly rising: the noise in units of the picture.
     sigmas: Vec<f64>,
@@ -42,12 +43,16 @@ impl NoiseSchedule {
         let alphas_cumprod: Vec<f64> = betas(config.beta_schedule, start, end, n)
             .map(|beta| {
                 alpha_cumprod *= 1.0 - beta;
-                alpha_cumprod
+                f64::from(alpha_cumprod as f32)
             })
             .collect();
         // σ² would overflow and ᾱ lose its digits well below this.
         if alpha_cumprod < 1e-30 {
             return Err(ScheduleError::TooNoisy(alpha_cumprod));
+        }
+        let falls = |pair: &[f64]| pair[1] < pair[0];
+        if alphas_cumprod.first() == Some(&1.0) || !alphas_cumprod.windows(2).all(falls) {
+            return Err(ScheduleError::TooQuiet { start, end });
         }
         let sigmas = alphas_cumprod.iter().map(|alpha| ((1.0 - alpha) / alpha).sqrt()).collect();
         let final_alpha_cumprod =
@@ -151,7 +156,7 @@ mod tests {
     fn v1_ends_where_the_paper_trains() {
         let schedule = with(|_| ()).unwrap();
         assert_eq!(schedule.num_train_timesteps(), 1000);
-        assert!((schedule.alphas_cumprod()[0] - (1.0 - 0.00085)).abs() < 1e-15);
+        assert_eq!(schedule.alphas_cumprod()[0], f64::from(1.0 - 0.00085_f32));
         // k-diffusion's sigma_max of Stable Diffusion v1.
         assert!((schedule.sigma(999.0) - 14.6146).abs() < 1e-4);
         assert!(schedule.alphas_cumprod().windows(2).all(|pair| pair[1] < pair[0]));
@@ -171,6 +176,7 @@ mod tests {
         assert!(matches!(with(|c| c.beta_end = 0.0001), Err(ScheduleError::Betas { .. })));
         assert!(matches!(with(|c| c.beta_end = 1.0), Err(ScheduleError::Betas { .. })));
         assert!(matches!(with(|c| (c.beta_start, c.beta_end) = (0.5, 0.9)), Err(ScheduleError::TooNoisy(_))));
+        assert!(matches!(with(|c| c.beta_start = 1e-9), Err(ScheduleError::TooQuiet { .. })));
     }
 
     #[test]

@@ -1,0 +1,212 @@
+"""Makes samplers/*.json: trajectories of diffusers' schedulers and CompVis' samplers over a synthetic model.
+
+    python make_samplers.py --compvis CHECKOUT   # of CompVis/stable-diffusion, commit 21f890f
+
+Needs torch, numpy and diffusers. The model is `eps_i(x, t) = 0.8 * x_i + 0.1 * sin(0.01 * t + i)`: smooth, different for
+every element and timestep, and such that no trajectory grows. Latents are float64 wherever a scheduler lets them be; its
+tables stay the float32 ones that it computes itself.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+import types
+
+import diffusers
+import numpy
+import torch
+
+HERE = pathlib.Path(__file__).parent / "samplers"
+ELEMENTS = 8
+STEPS = [1, 2, 3, 4, 7, 10, 25, 50]
+OTHER_STEPS = [1, 2, 3, 7, 20]
+
+V1 = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+SCHEDULERS = {
+    "plms": (diffusers.PNDMScheduler, {"skip_prk_steps": True}),
+    "ddim": (diffusers.DDIMScheduler, {"clip_sample": False}),
+    "dpmpp_2m": (diffusers.DPMSolverMultistepScheduler, {}),
+    "euler": (diffusers.EulerDiscreteScheduler, {}),
+    "euler_a": (diffusers.EulerAncestralDiscreteScheduler, {}),
+}
+# What a v1 model without a scheduler config means: the spacing is each class' own.
+DEFAULT = {"steps_offset": 1, "set_alpha_to_one": False}
+OTHER_CONFIGS = [
+    DEFAULT | {"timestep_spacing": "trailing"},
+    DEFAULT | {"timestep_spacing": "linspace"},
+    DEFAULT | {"timestep_spacing": "leading"},
+    {"timestep_spacing": "leading", "steps_offset": 0, "set_alpha_to_one": True},
+    DEFAULT | {"timestep_spacing": "leading", "beta_schedule": "linear"},
+]
+
+
+def model(x, t):
+    phase = torch.arange(x.numel(), dtype=torch.float64).reshape(x.shape)
+    return 0.8 * x.to(torch.float64) + 0.1 * torch.sin(0.01 * float(t) + phase)
+
+
+def numbers(tensor):
+    return [float(f"{value:.8g}") for value in torch.as_tensor(tensor).to(torch.float64).flatten().tolist()]
+
+
+def normal(seed):
+    return torch.randn(1, 2, 2, ELEMENTS // 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def make_scheduler(sampler, config):
+    cls, fixed = SCHEDULERS[sampler]
+    if sampler not in ("plms", "ddim"):
+        config = {key: value for key, value in config.items() if key != "set_alpha_to_one"}
+    return cls(**(V1 | fixed | config))
+
+
+def diffusers_case(sampler, n, config, eta=0.0):
+    scheduler = make_scheduler(sampler, config)
+    scheduler.set_timesteps(n)
+    initial = normal(1)
+    latents = initial * float(scheduler.init_noise_sigma)
+    noise, evaluations = [], []
+    for i, t in enumerate(scheduler.timesteps):
+        model_input = scheduler.scale_model_input(latents, t)
+        output = model(model_input, t)
+        options = {}
+        if sampler == "ddim" and eta > 0:
+            noise.append(normal(100 + i))
+            options = {"eta": eta, "variance_noise": noise[-1]}
+        if sampler == "euler_a":
+            noise.append(normal(100 + i))
+            module = sys.modules[type(scheduler).__module__]
+            module.randn_tensor = lambda *_, **__: noise[-1]
+        evaluations.append({"timestep": float(t)})
+        # Elsewhere the model's input is the latents themselves.
+        if sampler in ("euler", "euler_a"):
+            evaluations[-1]["input"] = numbers(model_input)
+        latents = scheduler.step(output, t, latents, **options).prev_sample
+        evaluations[-1]["latents"] = numbers(latents)
+    return {
+        "sampler": sampler,
+        "num_inference_steps": n,
+        "eta": eta,
+        "config": V1 | config,
+        "initial_noise": numbers(initial),
+        "init_noise_sigma": float(scheduler.init_noise_sigma),
+        "noise": [numbers(draw) for draw in noise],
+        "evaluations": evaluations,
+    }
+
+
+def import_compvis(checkout):
+    """CompVis' samplers import a training framework; nothing of it is needed here."""
+    sys.path.insert(0, checkout)
+    sys.modules["ldm.util"] = types.SimpleNamespace(instantiate_from_config=None)
+    sys.modules["einops"] = types.SimpleNamespace(repeat=None)
+    from ldm.models.diffusion import ddim, plms
+    from ldm.modules.diffusionmodules import util
+
+    # Their buffers always move to a GPU.
+    for cls in (ddim.DDIMSampler, plms.PLMSSampler):
+        cls.register_buffer = lambda self, name, value: setattr(self, name, value)
+    return ddim, plms, util
+
+
+def compvis_case(modules, sampler, n, eta=0.0):
+    ddim, plms, util = modules
+    # ldm.models.diffusion.ddpm.DDPM.register_schedule, with v1-inference.yaml's numbers.
+    betas = util.make_beta_schedule("linear", 1000, linear_start=V1["beta_start"], linear_end=V1["beta_end"])
+    alphas_cumprod = numpy.cumprod(1.0 - betas)
+    table = lambda values: torch.tensor(values, dtype=torch.float32)
+    states, timesteps, noise = [], [], []
+
+    def apply_model(x, t, _):
+        # What the model is given is what the evaluation before made.
+        states.append(numbers(x))
+        timesteps.append(float(t[0]))
+        return model(x, t[0])
+
+    def noise_like(shape, device, repeat):
+        draw = normal(100 + len(noise)).reshape(shape)
+        noise.append(draw)
+        return draw
+
+    source = types.SimpleNamespace(
+        num_timesteps=1000,
+        device=torch.device("cpu"),
+        betas=table(betas),
+        alphas_cumprod=table(alphas_cumprod),
+        alphas_cumprod_prev=table(numpy.append(1.0, alphas_cumprod[:-1])),
+        apply_model=apply_model,
+    )
+    ddim.noise_like = plms.noise_like = noise_like
+    cls = plms.PLMSSampler if sampler == "plms" else ddim.DDIMSampler
+    initial = normal(1)
+    # They fill coefficient tensors of the default type.
+    torch.set_default_dtype(torch.float64)
+    result, _ = cls(source).sample(n, 1, tuple(initial.shape[1:]), eta=eta, verbose=False, x_T=initial)
+    torch.set_default_dtype(torch.float32)
+    states = states[1:] + [numbers(result)]
+    return {
+        "sampler": sampler,
+        "num_inference_steps": n,
+        "eta": eta,
+        "config": V1,
+        "initial_noise": numbers(initial),
+        "init_noise_sigma": 1.0,
+        "noise": [numbers(draw) for draw in noise] if eta > 0 else [],
+        "evaluations": [{"timestep": t, "latents": latents} for t, latents in zip(timesteps, states)],
+    }
+
+
+def timesteps_table():
+    """For every n a fingerprint of the timesteps, sum of (i + 1) * t_i, or null where diffusers gives another count, a
+    timestep that was not trained, or one timestep over and over (DPM-Solver with 1000 leading steps)."""
+    columns = {}
+    for sampler in ("plms", "dpmpp_2m", "euler"):
+        # Euler's others are those of PLMS.
+        for spacing in ("leading", "trailing", "linspace") if sampler != "euler" else ("linspace",):
+            scheduler = make_scheduler(sampler, DEFAULT | {"timestep_spacing": spacing})
+            column = []
+            for n in range(1, 1001):
+                scheduler.set_timesteps(n)
+                timesteps = scheduler.timesteps.double()
+                # PLMS' own list has its second timestep twice.
+                timesteps = torch.cat([timesteps[:1], timesteps[2:]]) if sampler == "plms" and n > 1 else timesteps
+                fits = len(timesteps) == n and 0 <= timesteps.min() and timesteps.max() <= 999
+                fits = fits and len(timesteps.unique()) >= n - 1
+                weights = torch.arange(1, len(timesteps) + 1, dtype=torch.float64)
+                column.append(round(float((weights * timesteps).sum()), 3) if fits else None)
+            columns[f"{sampler} {spacing}"] = column
+    return columns
+
+
+def write(name, made_from, body):
+    """One line an evaluation, a draw or a column."""
+    header = {"script": "tests/golden/make_samplers.py", "made_from": made_from}
+    text = json.dumps(header | body)
+    for mark in ('{"sampler"', '{"timestep":', '"noise": [', '"evaluations": [', '"plms ', '"dpmpp_2m ', '"euler '):
+        text = text.replace(mark, "\n" + mark)
+    (HERE / name).write_text(text + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--compvis", required=True, help="a checkout of CompVis/stable-diffusion")
+    checkout = parser.parse_args().compvis
+    torch.set_num_threads(1)
+    HERE.mkdir(exist_ok=True)
+
+    versions = f"diffusers {diffusers.__version__}, torch {torch.__version__}, numpy {numpy.__version__}"
+    for sampler, (cls, _) in SCHEDULERS.items():
+        etas = [0.0, 0.5, 1.0] if sampler == "ddim" else [0.0]
+        cases = [diffusers_case(sampler, n, DEFAULT, eta) for eta in etas for n in STEPS]
+        cases += [diffusers_case(sampler, n, config, etas[-1] / 2) for config in OTHER_CONFIGS for n in OTHER_STEPS]
+        write(f"{sampler}.json", f"{cls.__name__} of {versions}", {"cases": cases})
+    write("timesteps.json", versions, {"columns": timesteps_table()})
+
+    modules = import_compvis(checkout)
+    cases = [compvis_case(modules, "plms", 50)] + [compvis_case(modules, "ddim", 50, eta) for eta in (0.0, 0.5, 1.0)]
+    write("compvis.json", f"CompVis/stable-diffusion 21f890f, torch {torch.__version__}, numpy {numpy.__version__}", {"cases": cases})
+
+
+if __name__ == "__main__":
+    main()
