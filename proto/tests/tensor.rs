@@ -11,10 +11,6 @@ fn tensor(dtype: i32, shape: &[u32], bytes: usize) -> Tensor {
     Tensor { dtype, shape: shape.to_vec(), data: Bytes::from(vec![0; bytes]) }
 }
 
-fn refusal(tensor: &Tensor) -> String {
-    TensorView::new(tensor, FIELD).unwrap_err().to_string()
-}
-
 proptest! {
     #[test]
     fn what_was_written_is_read_back(shape in prop::collection::vec(1usize..5, 0..=4), seed in any::<u32>()) {
@@ -67,7 +63,7 @@ fn each_refusal_says_what_was_found_and_what_is_right() {
         (tensor(2, &[4, 8], 63), "latents: f16 [4, 8] takes 64 bytes of data, found 63"),
     ];
     for (tensor, message) in cases {
-        assert_eq!(refusal(&tensor), message);
+        assert_eq!(TensorView::new(&tensor, FIELD).unwrap_err().to_string(), message);
     }
     assert_eq!(TensorView::required(None, FIELD).unwrap_err().to_string(), "latents: no tensor was sent");
 }

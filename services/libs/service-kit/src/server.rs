@@ -1,0 +1,174 @@
+//! One service's two ports: gRPC with health and reflection, and HTTP for metrics and probes.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::response::IntoResponse;
+use darkroom_proto::FILE_DESCRIPTOR_SET;
+use http::Request;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+use tower::Service;
+
+use crate::calls::CallLayer;
+use crate::deadline::DeadlineLayer;
+use crate::drain::{ServiceHandle, Stop};
+use crate::listener::BoundedListener;
+use crate::{Metrics, Readiness, ServerConfig, State, http_port};
+
+/// How often recorded samples are moved into their histogram buckets.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// A service whose ports are bound and that has not started to serve.
+pub struct Server {
+    config: ServerConfig,
+    metrics: Metrics,
+    readiness: Readiness,
+    grpc: BoundedListener,
+    http: BoundedListener,
+    grpc_addr: SocketAddr,
+    http_addr: SocketAddr,
+    routes: Routes,
+    names: Vec<&'static str>,
+    stop: Stop,
+}
+
+impl Server {
+    /// Binds both ports.
+    ///
+    /// # Errors
+    /// When a port cannot be had; the message names its key and address.
+    pub async fn bind(name: &str, config: &ServerConfig, metrics: Metrics) -> anyhow::Result<Self> {
+        let stop = Stop::default();
+        let bind = async |key: &str, addr: SocketAddr, port| {
+            BoundedListener::bind(addr, port, config.max_connections, &metrics, stop.cut.clone())
+                .await
+                .with_context(|| format!("{name} cannot listen on {key} {addr}, choose another address or port 0"))
+        };
+        let grpc = bind("grpc_addr", config.grpc_addr, "grpc").await?;
+        let http = bind("http_addr", config.http_addr, "http").await?;
+        Ok(Self {
+            config: config.clone(),
+            readiness: Readiness::default(),
+            grpc_addr: grpc.addr()?,
+            http_addr: http.addr()?,
+            grpc,
+            http,
+            metrics,
+            routes: Routes::default(),
+            names: Vec::new(),
+            stop,
+        })
+    }
+
+    /// The latch that health, `/readyz` and [`ServiceHandle::ready`] follow. It starts as not ready.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    /// Cancelled when the service has stopped: background tasks of the service end with it.
+    pub fn stopped(&self) -> CancellationToken {
+        self.stop.cut.clone()
+    }
+
+    /// Adds a generated gRPC server. Its own limits (`max_decoding_message_size`) are set by the caller.
+    #[must_use]
+    pub fn service<S>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
+        S::Response: IntoResponse,
+        S::Future: Send + 'static,
+    {
+        self.names.push(S::NAME);
+        self.routes = self.routes.add_service(service);
+        self
+    }
+
+    /// Starts to serve in the background and returns at once.
+    ///
+    /// # Errors
+    /// When the reflection service cannot be built, which only a broken contract causes.
+    pub fn serve(self) -> anyhow::Result<ServiceHandle> {
+        let Self { config, metrics, readiness, stop, .. } = self;
+        let health = HealthReporter::new();
+        let routes = with_reflection(self.routes, &self.names)?
+            .add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())));
+        tokio::spawn(follow(readiness.clone(), health, self.names));
+        tokio::spawn(upkeep(metrics.clone(), stop.cut.clone()));
+
+        let http = axum::serve(self.http, http_port::router(metrics.clone(), readiness.clone()))
+            .with_graceful_shutdown(stop.http.clone().cancelled_owned());
+        let http = tokio::spawn(async move { http.await.map_err(anyhow::Error::from) });
+
+        let mut server = tonic::transport::Server::builder()
+            .max_concurrent_streams(config.max_streams)
+            .http2_max_header_list_size(config.max_header_bytes)
+            .http2_keepalive_interval(Some(Duration::from_secs(config.keepalive_seconds)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(config.keepalive_timeout_seconds)))
+            // From the outside in:
+            // 1. the call: counts whatever code the layers below answer, and catches their panics;
+            .layer(CallLayer { metrics })
+            // 2. the deadline: inside the count, so that DEADLINE_EXCEEDED is counted; around the handlers, so that it drops them.
+            .layer(DeadlineLayer);
+        let grpc = server
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(self.grpc.into_stream(), stop.accepting.clone().cancelled_owned());
+        let grpc = tokio::spawn(async move { grpc.await.map_err(anyhow::Error::from) });
+
+        let grace = Duration::from_secs(config.drain_grace_seconds);
+        Ok(ServiceHandle::new(self.grpc_addr, self.http_addr, readiness, stop, grace, grpc, http))
+    }
+}
+
+/// Reflection in both versions, as old clients such as grpcurl 1.8 ask for v1alpha. It lists what this server serves, no more.
+fn with_reflection(routes: Routes, names: &[&'static str]) -> anyhow::Result<Routes> {
+    let builder = || {
+        let mut builder = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name("grpc.health.v1.Health");
+        for name in names {
+            builder = builder.with_service_name(*name);
+        }
+        builder
+    };
+    let v1 = builder().with_service_name("grpc.reflection.v1.ServerReflection").build_v1()?;
+    let v1alpha = builder().with_service_name("grpc.reflection.v1alpha.ServerReflection").build_v1alpha()?;
+    Ok(routes.add_service(v1).add_service(v1alpha))
+}
+
+/// Keeps grpc.health.v1 in step with the latch, for the whole server ("") and each service.
+async fn follow(readiness: Readiness, mut health: HealthReporter, mut names: Vec<&'static str>) {
+    names.push("");
+    let mut states = readiness.subscribe();
+    loop {
+        let state = states.borrow_and_update().clone();
+        let status = if state == State::Ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for name in &names {
+            health.set_service_status(name, status).await;
+        }
+        if state == State::Draining {
+            // An open Watch would hold its connection, and so the drain, for the whole grace: it ends here, after its last word.
+            for name in &names {
+                health.clear_service_status(name).await;
+            }
+            return;
+        }
+        if states.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn upkeep(metrics: Metrics, stopped: CancellationToken) {
+    while stopped.run_until_cancelled(tokio::time::sleep(UPKEEP)).await.is_some() {
+        metrics.run_upkeep();
+    }
+}

@@ -1,0 +1,87 @@
+//! The settings that every service has: addresses, limits, keep-alive, drain and logs.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::telemetry;
+
+/// HTTP for metrics and probes listens this far above the gRPC port.
+const HTTP_PORT_OFFSET: u16 = 1000;
+
+/// Flatten it into a service's own configuration with `#[command(flatten)]` and `#[serde(flatten)]`.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
+pub struct ServerConfig {
+    /// Where gRPC listens; port 0 takes any free port.
+    #[arg(long, value_name = "ADDR", help_heading = "Server")]
+    pub grpc_addr: SocketAddr,
+    /// Where HTTP listens: /metrics, /healthz and /readyz.
+    #[arg(long, value_name = "ADDR", help_heading = "Server")]
+    pub http_addr: SocketAddr,
+    /// Largest message taken or sent, in bytes. A 2048x2048 picture is 12.6 million.
+    #[arg(long, value_name = "N", help_heading = "Server")]
+    pub max_message_bytes: usize,
+    /// Connections held at once, on each of the two ports; further ones are closed at once.
+    #[arg(long, value_name = "N", help_heading = "Server", value_parser = at_least_one)]
+    pub max_connections: usize,
+    /// Calls at once on one connection; further ones wait in the client.
+    #[arg(long, value_name = "N", help_heading = "Server", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_streams: u32,
+    /// Largest size of a call's headers together, in bytes.
+    #[arg(long, value_name = "N", help_heading = "Server", value_parser = clap::value_parser!(u32).range(1024..))]
+    pub max_header_bytes: u32,
+    /// Idle seconds after which a connection is asked for a sign of life.
+    #[arg(long, value_name = "S", help_heading = "Server", value_parser = clap::value_parser!(u64).range(1..))]
+    pub keepalive_seconds: u64,
+    /// Seconds to wait for that sign before the connection is closed.
+    #[arg(long, value_name = "S", help_heading = "Server", value_parser = clap::value_parser!(u64).range(1..))]
+    pub keepalive_timeout_seconds: u64,
+    /// Seconds that running calls get to finish after SIGTERM.
+    #[arg(long, value_name = "S", help_heading = "Server")]
+    pub drain_grace_seconds: u64,
+    /// What to log: error, warn, info, debug or trace, also per module: "info,darkroom_denoiser=debug".
+    #[arg(long, value_name = "FILTER", help_heading = "Server", value_parser = telemetry::check_filter)]
+    pub log_level: String,
+    /// How a log line looks.
+    #[arg(long, value_name = "FORMAT", help_heading = "Server", value_enum)]
+    pub log_format: LogFormat,
+}
+
+/// How log lines are written to standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for collectors.
+    Json,
+}
+
+impl ServerConfig {
+    /// The defaults of a service whose gRPC port is `port`: both ports on loopback, HTTP 1000 above gRPC. Port 0 is 0 for both.
+    pub fn on_port(port: u16) -> Self {
+        let http_port = if port == 0 { 0 } else { port.saturating_add(HTTP_PORT_OFFSET) };
+        Self {
+            grpc_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            http_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, http_port)),
+            max_message_bytes: 32 << 20,
+            max_connections: 1024,
+            max_streams: 256,
+            max_header_bytes: 16 << 10,
+            keepalive_seconds: 30,
+            keepalive_timeout_seconds: 10,
+            drain_grace_seconds: 30,
+            log_level: "info".into(),
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("0 is not in 1..".into()),
+        Ok(count) => Ok(count),
+        Err(error) => Err(format!("{error}")),
+    }
+}

@@ -1,0 +1,87 @@
+//! The few kinds of refusal, each with the `google.rpc` details that a client can act on.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// The domain of Darkroom's `google.rpc.ErrorInfo`.
+const DOMAIN: &str = "darkroom";
+
+/// `INVALID_ARGUMENT`: the request is wrong. `message` says what was found and what is allowed (google.rpc.BadRequest).
+pub fn invalid_argument(field: &str, message: impl Into<String>) -> Status {
+    let message = message.into();
+    let details = ErrorDetails::with_bad_request_violation(field, message.clone());
+    Status::with_error_details(Code::InvalidArgument, format!("{field}: {message}"), details)
+}
+
+/// `RESOURCE_EXHAUSTED`: a full queue. The client may try again after `retry_after` (google.rpc.RetryInfo).
+pub fn exhausted(message: impl Into<String>, retry_after: Duration) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(retry_after));
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
+/// `UNAVAILABLE`: no worker of `stage` can take the work now (google.rpc.ErrorInfo with the stage in its metadata).
+pub fn unavailable(stage: &str, message: impl Into<String>) -> Status {
+    let metadata = [("stage".to_owned(), stage.to_owned())];
+    let details = ErrorDetails::with_error_info("STAGE_UNAVAILABLE", DOMAIN, metadata);
+    Status::with_error_details(Code::Unavailable, format!("{stage}: {}", message.into()), details)
+}
+
+/// `FAILED_PRECONDITION`: `subject`, a model or a file, does not fit (google.rpc.PreconditionFailure).
+pub fn failed_precondition(subject: &str, message: impl Into<String>) -> Status {
+    let message = message.into();
+    let details = ErrorDetails::with_precondition_failure_violation("MODEL", subject, message.clone());
+    Status::with_error_details(Code::FailedPrecondition, format!("{subject}: {message}"), details)
+}
+
+/// `DEADLINE_EXCEEDED`: the call's own deadline passed.
+pub fn deadline_exceeded() -> Status {
+    Status::deadline_exceeded("the call's deadline passed before the work was done")
+}
+
+/// The code as it is written in specifications and in the `code` label: "INVALID_ARGUMENT".
+pub fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_reach_the_client() {
+        let status = invalid_argument("width", "500 is not a multiple of 8");
+        assert_eq!(status.message(), "width: 500 is not a multiple of 8");
+        let violations = status.get_details_bad_request().unwrap().field_violations;
+        assert_eq!(violations[0].field, "width");
+
+        let delay = Duration::from_millis(1500);
+        let retry = exhausted("the queue is full", delay).get_details_retry_info().unwrap();
+        assert_eq!(retry.retry_delay, Some(delay));
+
+        let info = unavailable("vae", "no worker is ready").get_details_error_info().unwrap();
+        assert_eq!(info.metadata["stage"], "vae");
+
+        let failure = failed_precondition("vae", "4 channels").get_details_precondition_failure().unwrap();
+        assert_eq!(failure.violations[0].subject, "vae");
+    }
+}
