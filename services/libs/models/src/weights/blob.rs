@@ -1,0 +1,73 @@
+//! Bytes that weights are read from in place: a mapped file, the program itself, or an inflated archive entry.
+
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+use crate::error::LoadError;
+
+/// Shared, immutable bytes, and the name of the file they are from.
+#[derive(Clone)]
+pub(crate) struct Blob {
+    file: Arc<str>,
+    bytes: Bytes,
+}
+
+#[derive(Clone)]
+enum Bytes {
+    Mapped(Arc<Mmap>),
+    Embedded(&'static [u8]),
+    Owned(Arc<[u8]>),
+}
+
+impl Blob {
+    /// Maps a file.
+    pub(crate) fn map(path: &Path) -> Result<Self, LoadError> {
+        let name = path.display().to_string();
+        let read = |source: io::Error| LoadError::Read { file: name.clone(), source };
+        let file = File::open(path).map_err(read)?;
+        let metadata = file.metadata().map_err(read)?;
+        if !metadata.is_file() {
+            return Err(LoadError::malformed(&name, "not a regular file"));
+        }
+        if metadata.len() == 0 {
+            // An empty file cannot be mapped.
+            return Ok(Self { file: name.into(), bytes: Bytes::Embedded(&[]) });
+        }
+        // SAFETY: the map is read-only and private to us. As with every mapped file, another process that truncates or
+        // rewrites it while it is in use would be seen here; models are files that nobody edits in place.
+        #[allow(unsafe_code)]
+        let mapped = unsafe { Mmap::map(&file) }.map_err(read)?;
+        Ok(Self { file: name.into(), bytes: Bytes::Mapped(Arc::new(mapped)) })
+    }
+
+    /// Bytes that are a part of the program.
+    pub(crate) fn embedded(file: &str, bytes: &'static [u8]) -> Self {
+        Self { file: file.into(), bytes: Bytes::Embedded(bytes) }
+    }
+
+    /// Bytes made from this blob's, such as an inflated entry: they keep its file's name.
+    pub(crate) fn derived(&self, bytes: Vec<u8>) -> Self {
+        Self { file: self.file.clone(), bytes: Bytes::Owned(bytes.into()) }
+    }
+
+    pub(crate) fn file(&self) -> &str {
+        &self.file
+    }
+}
+
+impl Deref for Blob {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Mapped(map) => map,
+            Bytes::Embedded(bytes) => bytes,
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
+}

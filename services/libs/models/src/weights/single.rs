@@ -1,0 +1,102 @@
+//! One file that holds a whole model under CompVis' names: safetensors or a torch checkpoint, told apart by their bytes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::names::{self, Sizes};
+use super::{Blob, Part, Stored, Weights, checkpoint, safetensors, warn_unknown};
+use crate::error::LoadError;
+
+/// Signs of models that are not Stable Diffusion v1: a beginning of a tensor's name, and what has it.
+const OTHERS: [(&str, &str); 13] = [
+    ("conditioner.", "a Stable Diffusion XL model"),
+    ("model.diffusion_model.label_emb.", "a model with class embeddings, such as Stable Diffusion XL"),
+    ("model.diffusion_model.joint_blocks.", "a Stable Diffusion 3 model"),
+    ("model.diffusion_model.double_blocks.", "a Flux model"),
+    ("double_blocks.", "a Flux model"),
+    ("cond_stage_model.model.", "a Stable Diffusion 2 model (it has an OpenCLIP text encoder)"),
+    ("cond_stage_model.bert.", "a latent diffusion model with a BERT text encoder"),
+    ("control_model.", "a ControlNet"),
+    ("lora_unet_", "a LoRA, which changes a model and is none itself"),
+    ("lora_te_", "a LoRA, which changes a model and is none itself"),
+    ("v_pred", "a model that predicts v"),
+    ("down_blocks.", "a UNet alone, with diffusers' names; give the folder that holds its unet/"),
+    ("text_model.", "a text encoder alone; give the folder that holds its text_encoder/"),
+];
+
+/// An opened single file: its tensors by part, under today's names.
+pub(crate) struct SingleFile {
+    file: String,
+    tensors: BTreeMap<String, Stored>,
+    sizes: Sizes,
+}
+
+impl SingleFile {
+    /// Opens a file and refuses, by name, what is not a Stable Diffusion v1 model.
+    pub(crate) fn open(path: &Path) -> Result<Self, LoadError> {
+        let blob = Blob::map(path)?;
+        let tensors: BTreeMap<String, Stored> = read_tensors(&blob)?.into_iter().collect();
+        let file = blob.file();
+        let names = || tensors.keys().map(String::as_str);
+        if let Some((_, what)) = OTHERS.iter().find(|(sign, _)| names().any(|name| name.starts_with(sign))) {
+            return Err(LoadError::unsupported(file, format!("{what}; Darkroom runs Stable Diffusion v1")));
+        }
+        let sizes = Sizes::of(names());
+        let known = |name: &str| names::is_known_extra(name) || names::from_compvis(name, sizes).is_some();
+        warn_unknown(file, names().filter(|name| !known(name)));
+        Ok(Self { file: file.into(), tensors, sizes })
+    }
+
+    /// The tensors of one part; those of the UNet's moving average instead of its own where `ema` is set.
+    pub(crate) fn part(&self, part: Part, ema: bool) -> Result<Weights, LoadError> {
+        let averaged = ema && part == Part::Unet;
+        let mut found = Vec::new();
+        for (name, stored) in self.tensors.iter().filter(|(name, _)| !names::is_known_extra(name)) {
+            let Some((of, new)) = names::from_compvis(name, self.sizes).filter(|(of, _)| *of == part) else { continue };
+            let stored = if averaged { self.averaged(name)? } else { stored };
+            found.push((new.clone(), names::reshaped(of, &new, stored.clone())));
+        }
+        if found.is_empty() {
+            let (part, prefix) = match part {
+                Part::TextEncoder => ("text encoder", "cond_stage_model.transformer."),
+                Part::Unet => ("UNet", "model.diffusion_model."),
+                Part::Vae => ("autoencoder", "first_stage_model."),
+            };
+            return Err(LoadError::incomplete(&self.file, format!("holds no {part}: no tensor is named {prefix}…")));
+        }
+        Ok(Weights::new(&self.file, found))
+    }
+
+    pub(crate) fn file(&self) -> &str {
+        &self.file
+    }
+
+    fn averaged(&self, name: &str) -> Result<&Stored, LoadError> {
+        let average = names::ema_name(name);
+        average.and_then(|name| self.tensors.get(&name)).ok_or_else(|| {
+            let what = format!("holds no moving average of {name}: use its plain weights, or the full checkpoint");
+            LoadError::incomplete(&self.file, what)
+        })
+    }
+}
+
+/// Reads a file's directory by what it is, not by what it is called.
+pub(super) fn read_tensors(blob: &Blob) -> Result<Vec<(String, Stored)>, LoadError> {
+    let file = blob.file();
+    if checkpoint::is_archive(blob) {
+        return checkpoint::read_checkpoint(blob);
+    }
+    if checkpoint::is_legacy(blob) {
+        let what = "torch's format from before version 1.6; load it with torch and save it again, or as safetensors";
+        return Err(LoadError::unsupported(file, what));
+    }
+    if blob.starts_with(b"version https://git-lfs") {
+        return Err(LoadError::unsupported(file, "a Git LFS pointer, not the weights; run git lfs pull"));
+    }
+    if safetensors::is_safetensors(blob) {
+        return safetensors::read_safetensors(blob);
+    }
+    let what =
+        format!("neither a safetensors file nor a torch checkpoint ({} bytes); it may have been cut short", blob.len());
+    Err(LoadError::malformed(file, what))
+}
