@@ -1,0 +1,170 @@
+//! The connection: one HTTP/2 channel with limits and timeouts, shared by all clones of a client.
+
+use std::time::Duration;
+
+use darkroom_proto::v1;
+use darkroom_proto::v1::image_generation_client::ImageGenerationClient;
+use tonic::Request;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::generation::Generation;
+use crate::{Error, GenerateRequest, Model, ServerInfo};
+
+/// A connection to a Darkroom server (its orchestrator). Clones share it.
+#[derive(Debug, Clone)]
+pub struct Client {
+    rpc: ImageGenerationClient<Channel>,
+    call_timeout: Duration,
+}
+
+/// The settings of a connection; [`Client::builder`] makes one.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    connect_timeout: Duration,
+    call_timeout: Duration,
+    keep_alive_interval: Duration,
+    max_message_bytes: usize,
+}
+
+impl Client {
+    /// Connects with the default settings. `address` is `http://host:port`, or `host:port` for short.
+    ///
+    /// # Errors
+    /// [`Error::Address`] for an address that cannot be used, [`Error::Connect`] when nobody answers there in time.
+    pub async fn connect(address: impl AsRef<str>) -> Result<Self, Error> {
+        Self::builder().connect(address).await
+    }
+
+    /// The settings of a connection, to be changed before [`Builder::connect`].
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Asks for pictures. The answer is a stream of events; dropping it cancels what is left.
+    ///
+    /// # Errors
+    /// What the server refuses at once: `INVALID_ARGUMENT` with the field, `RESOURCE_EXHAUSTED` with a retry delay,
+    /// `UNAVAILABLE` with the stage that has no worker. Later errors come through the stream.
+    pub async fn generate(&self, request: GenerateRequest) -> Result<Generation, Error> {
+        let (message, deadline) = request.into_parts();
+        let mut request = Request::new(message);
+        if let Some(deadline) = deadline {
+            request.set_timeout(deadline);
+        }
+        Generation::start(self.rpc.clone(), request, deadline).await
+    }
+
+    /// The models that a request can name, with their defaults and limits.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` as long as the server has not found out about its stages.
+    pub async fn list_models(&self) -> Result<Vec<Model>, Error> {
+        let response = self.rpc.clone().list_models(self.unary(v1::ListModelsRequest {})).await?.into_inner();
+        Ok(response.models.into_iter().map(Model::from).collect())
+    }
+
+    /// The server's version, queue and stages.
+    ///
+    /// # Errors
+    /// Only those of the connection.
+    pub async fn server_info(&self) -> Result<ServerInfo, Error> {
+        Ok(self.rpc.clone().get_server_info(self.unary(v1::GetServerInfoRequest {})).await?.into_inner().into())
+    }
+
+    fn unary<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.call_timeout);
+        request
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            call_timeout: Duration::from_secs(10),
+            keep_alive_interval: Duration::from_secs(20),
+            // A lossless picture of 2048 by 2048 pixels is at most 12 MiB and a little.
+            max_message_bytes: 32 << 20,
+        }
+    }
+}
+
+impl Builder {
+    /// The longest wait for a connection (5 s).
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// The longest wait for a short answer, such as the list of models (10 s). A generation has its own
+    /// [deadline](GenerateRequest::deadline).
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = timeout;
+        self
+    }
+
+    /// How often to ask a silent server whether it is still there during a call (20 s).
+    pub fn keep_alive_interval(mut self, interval: Duration) -> Self {
+        self.keep_alive_interval = interval;
+        self
+    }
+
+    /// The largest message to take from the server (32 MiB).
+    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
+        self.max_message_bytes = bytes;
+        self
+    }
+
+    /// Connects to `http://host:port`, or `host:port` for short.
+    ///
+    /// # Errors
+    /// [`Error::Address`] for an address that cannot be used, [`Error::Connect`] when nobody answers there in time.
+    pub async fn connect(self, address: impl AsRef<str>) -> Result<Client, Error> {
+        let address = address.as_ref();
+        let endpoint = Endpoint::from_shared(uri(address)?)
+            .map_err(|error| bad_address(address, error.to_string()))?
+            .connect_timeout(self.connect_timeout)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(self.keep_alive_interval)
+            .keep_alive_timeout(self.keep_alive_interval);
+        let channel = endpoint.connect().await.map_err(|error| Error::connect(address, error))?;
+        let rpc = ImageGenerationClient::new(channel).max_decoding_message_size(self.max_message_bytes);
+        Ok(Client { rpc, call_timeout: self.call_timeout })
+    }
+}
+
+fn uri(address: &str) -> Result<String, Error> {
+    match address.split_once("://") {
+        None if address.is_empty() => Err(bad_address(address, "it is empty; write http://host:port".into())),
+        None => Ok(format!("http://{address}")),
+        Some(("http", _)) => Ok(address.to_owned()),
+        Some((scheme, _)) => Err(bad_address(address, format!("{scheme} is not spoken here; write http://host:port"))),
+    }
+}
+
+fn bad_address(address: &str, reason: String) -> Error {
+    Error::Address { address: address.to_owned(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_be_short() {
+        assert_eq!(uri("127.0.0.1:7000").unwrap(), "http://127.0.0.1:7000");
+        assert_eq!(uri("http://darkroom:7000").unwrap(), "http://darkroom:7000");
+        assert!(uri("https://darkroom").unwrap_err().to_string().contains("https is not spoken here"));
+        assert!(uri("").is_err());
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_unavailable_and_says_so() {
+        // Bound and dropped: nobody listens on it.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let error = Client::connect(format!("127.0.0.1:{port}")).await.unwrap_err();
+        assert_eq!(error.code(), tonic::Code::Unavailable);
+        assert!(error.to_string().to_lowercase().contains("connection refused"), "{error}");
+    }
+}

@@ -1,0 +1,171 @@
+//! What to ask for: a prompt and the settings that differ from the model's own.
+
+use std::time::Duration;
+
+use darkroom_proto::v1;
+
+/// A request for pictures. Whatever is left out takes the model's own default.
+///
+/// The server checks everything and names the field and its allowed range when it refuses one.
+#[derive(Debug, Clone, Default)]
+pub struct GenerateRequest {
+    message: v1::GenerateRequest,
+    deadline: Option<Duration>,
+}
+
+/// The file format of the finished pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OutputFormat {
+    /// Lossless, with the parameters in a text chunk.
+    #[default]
+    Png,
+    /// Quality 95.
+    Jpeg,
+    /// Lossless WebP.
+    Webp,
+    /// No picture: the final latents.
+    Latents,
+}
+
+/// Requests of a higher priority leave the server's queue first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Priority {
+    /// After everything else.
+    Low,
+    /// What requests have that say nothing.
+    #[default]
+    Normal,
+    /// Before everything else.
+    High,
+}
+
+impl GenerateRequest {
+    /// A request for one picture of `prompt` (1 to 8,192 characters).
+    pub fn new(prompt: impl Into<String>) -> Self {
+        let message = v1::GenerateRequest { prompt: prompt.into(), ..Default::default() };
+        Self { message, deadline: None }
+    }
+
+    /// Names the request in events and in the server's logs (at most 128 printable ASCII characters).
+    pub fn request_id(mut self, id: impl Into<String>) -> Self {
+        self.message.request_id = id.into();
+        self
+    }
+
+    /// One of the names that [`Client::list_models`](crate::Client::list_models) gives.
+    pub fn model(mut self, name: impl Into<String>) -> Self {
+        self.message.model = name.into();
+        self
+    }
+
+    /// What to move away from.
+    pub fn negative_prompt(mut self, text: impl Into<String>) -> Self {
+        self.message.negative_prompt = text.into();
+        self
+    }
+
+    /// Width in pixels: a multiple of 8.
+    pub fn width(mut self, pixels: u32) -> Self {
+        self.message.width = Some(pixels);
+        self
+    }
+
+    /// Height in pixels: a multiple of 8.
+    pub fn height(mut self, pixels: u32) -> Self {
+        self.message.height = Some(pixels);
+        self
+    }
+
+    /// How many pictures; picture *i* uses seed + *i*.
+    pub fn num_images(mut self, count: u32) -> Self {
+        self.message.num_images = Some(count);
+        self
+    }
+
+    /// The seed of the first picture. Left out: drawn by the server and told in [`Event::Started`](crate::Event::Started).
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.message.seed = Some(seed);
+        self
+    }
+
+    /// One of the model's samplers, such as `plms`.
+    pub fn sampler(mut self, name: impl Into<String>) -> Self {
+        self.message.sampler = name.into();
+        self
+    }
+
+    /// Steps of the sampler.
+    pub fn num_inference_steps(mut self, steps: u32) -> Self {
+        self.message.num_inference_steps = Some(steps);
+        self
+    }
+
+    /// Guidance: `eps = eps(negative) + scale · (eps(prompt) − eps(negative))`. Exactly 1 leaves the negative half out.
+    pub fn guidance_scale(mut self, scale: f64) -> Self {
+        self.message.guidance_scale = Some(scale);
+        self
+    }
+
+    /// DDIM's η: 0 is deterministic, 1 is DDPM-like. Only with the sampler `ddim`.
+    pub fn eta(mut self, eta: f64) -> Self {
+        self.message.eta = Some(eta);
+        self
+    }
+
+    /// Last layers of the text tower to leave out.
+    pub fn clip_skip(mut self, layers: u32) -> Self {
+        self.message.clip_skip = Some(layers);
+        self
+    }
+
+    /// Send a preview with every `steps`-th step event; 0 sends none.
+    pub fn preview_every(mut self, steps: u32) -> Self {
+        self.message.preview_every = steps;
+        self
+    }
+
+    /// The format of the finished pictures.
+    pub fn output_format(mut self, format: OutputFormat) -> Self {
+        self.message.output_format = match format {
+            OutputFormat::Png => v1::OutputFormat::Png,
+            OutputFormat::Jpeg => v1::OutputFormat::Jpeg,
+            OutputFormat::Webp => v1::OutputFormat::Webp,
+            OutputFormat::Latents => v1::OutputFormat::Latents,
+        } as i32;
+        self
+    }
+
+    /// Which requests leave the queue first.
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.message.priority = match priority {
+            Priority::Low => v1::Priority::Low,
+            Priority::Normal => v1::Priority::Normal,
+            Priority::High => v1::Priority::High,
+        } as i32;
+        self
+    }
+
+    /// The longest that the whole request may take, queue included. It travels to the server, which stops the work in every
+    /// stage when it passes. Left out: no limit.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    pub(crate) fn into_parts(self) -> (v1::GenerateRequest, Option<Duration>) {
+        (self.message, self.deadline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_said_is_not_sent() {
+        let (message, deadline) = GenerateRequest::new("a red circle").into_parts();
+        let expected = v1::GenerateRequest { prompt: "a red circle".into(), ..Default::default() };
+        assert_eq!(message, expected);
+        assert_eq!(deadline, None);
+    }
+}
