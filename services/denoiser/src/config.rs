@@ -1,0 +1,44 @@
+//! The denoiser's settings.
+
+use darkroom_service_kit::{ModelArgs, ServerConfig, ServiceConfig};
+use serde::{Deserialize, Serialize};
+
+/// All settings, with their defaults.
+#[derive(Debug, Clone, clap::Args, Serialize, Deserialize)]
+pub struct Config {
+    /// Addresses, limits, logs.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub server: ServerConfig,
+    /// Which model, and how it computes.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub model: ModelArgs,
+    /// Pictures in one batch at most. A guided picture takes two rows of it.
+    #[arg(long, value_name = "N", help_heading = "Batch", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_batch: u32,
+    /// Pictures that may wait for a place in the batch; further ones are refused.
+    #[arg(long, value_name = "N", help_heading = "Batch", value_parser = clap::value_parser!(u32).range(1..))]
+    pub queue_limit: u32,
+    /// Largest height and width of latents: an eighth of the picture's.
+    #[arg(long, value_name = "N", help_heading = "Batch", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_latent_side: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: ServerConfig::on_port(7003),
+            model: ModelArgs::default(),
+            max_batch: 8,
+            queue_limit: 64,
+            max_latent_side: 256,
+        }
+    }
+}
+
+impl ServiceConfig for Config {
+    fn server(&self) -> &ServerConfig {
+        &self.server
+    }
+}

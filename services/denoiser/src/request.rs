@@ -1,0 +1,105 @@
+//! From a message to an engine's request: every field is held against its range before anything is allocated from it.
+
+use darkroom_engine::{DenoiseRequest, Guidance, LatentSize};
+use darkroom_models::noise::Generator;
+use darkroom_proto::tensor::TensorView;
+use darkroom_proto::v1;
+use darkroom_samplers::{Plan, PlanError, PlanRequest, Sampler};
+use darkroom_service_kit::status::invalid_argument;
+use darkroom_stage_kit::refusal::{self, within};
+use tonic::Status;
+
+use crate::stage::DenoiserFacts;
+
+/// More tokens than any prompt has: long prompts are several times 77.
+const MAX_TOKENS: usize = 1024;
+const MAX_STEPS: u32 = 1000;
+const MAX_GUIDANCE_SCALE: f64 = 50.0;
+/// The scale at which the unconditional half has no weight and is not computed.
+const UNGUIDED: f64 = 1.0;
+
+/// Checks a message and makes a request of it.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` for the first field that does not fit, with its value and what would.
+pub(crate) fn checked(
+    facts: &DenoiserFacts,
+    max_latent_side: u32,
+    message: &v1::DenoiseRequest,
+) -> Result<DenoiseRequest, Status> {
+    let side = |field, value| within(field, value, 1..=max_latent_side).map(|side| side as usize);
+    let size = LatentSize {
+        height: side("latent_height", message.latent_height)?,
+        width: side("latent_width", message.latent_width)?,
+    };
+    let plan = plan(facts, message)?;
+    let prompt = embeds(facts, message.prompt_embeds.as_ref(), "prompt_embeds")?;
+    let tokens = prompt.shape()[0];
+    let guidance = guidance(facts, message, tokens)?;
+    let prompt_embeds = prompt.to_f32().map_err(|error| refusal::tensor(&error))?;
+    let mut noise = Generator::new(message.seed);
+    Ok(DenoiseRequest {
+        plan,
+        channels: facts.latent_channels,
+        size,
+        tokens,
+        prompt_embeds,
+        guidance,
+        noise: Box::new(move |n| noise.randn(n)),
+        preview_every: message.preview_every as usize,
+    })
+}
+
+fn plan(facts: &DenoiserFacts, message: &v1::DenoiseRequest) -> Result<Plan, Status> {
+    let names = || Sampler::ALL.map(Sampler::name).join(", ");
+    let unknown = |_| invalid_argument("sampler", format!("{:?} is not one of {}", message.sampler, names()));
+    let sampler: Sampler = message.sampler.parse().map_err(unknown)?;
+    let steps = within("num_inference_steps", message.num_inference_steps, 1..=MAX_STEPS)?;
+    let eta = within("eta", message.eta, 0.0..=1.0)?;
+    let request = PlanRequest { sampler, num_inference_steps: steps as usize, eta };
+    facts.schedule.plan(&request).map_err(|error| {
+        let field = match error {
+            PlanError::NumInferenceSteps { .. } => "num_inference_steps",
+            PlanError::Eta(_) | PlanError::EtaUnused { .. } => "eta",
+        };
+        invalid_argument(field, error.to_string())
+    })
+}
+
+/// The negative embeddings are there exactly when they are used.
+fn guidance(facts: &DenoiserFacts, message: &v1::DenoiseRequest, tokens: usize) -> Result<Option<Guidance>, Status> {
+    const FIELD: &str = "negative_prompt_embeds";
+    let scale = within("guidance_scale", message.guidance_scale, 0.0..=MAX_GUIDANCE_SCALE)?;
+    match &message.negative_prompt_embeds {
+        Some(_) if scale == UNGUIDED => {
+            Err(invalid_argument(FIELD, "they are not used at guidance_scale 1; leave them out"))
+        }
+        None if scale == UNGUIDED => Ok(None),
+        None => Err(invalid_argument(FIELD, format!("guidance_scale {scale} needs them; only exactly 1 does not"))),
+        Some(tensor) => {
+            let shape = [tokens, facts.cross_attention_dim];
+            let view = embeds(facts, Some(tensor), FIELD)?.expect_shape(&shape);
+            let negative_prompt_embeds =
+                view.and_then(|view| view.to_f32()).map_err(|error| refusal::tensor(&error))?;
+            Ok(Some(Guidance { negative_prompt_embeds, scale }))
+        }
+    }
+}
+
+/// An f32 `[tokens, cross_attention_dim]`, not yet copied.
+fn embeds<'a>(
+    facts: &DenoiserFacts,
+    tensor: Option<&'a v1::Tensor>,
+    field: &'static str,
+) -> Result<TensorView<'a>, Status> {
+    let view = TensorView::required(tensor, field).and_then(|view| view.expect_dtype(v1::Dtype::F32));
+    let view = view.map_err(|error| refusal::tensor(&error))?;
+    match view.shape() {
+        [tokens, width] if *tokens <= MAX_TOKENS && *width == facts.cross_attention_dim => Ok(view),
+        found => {
+            let width = facts.cross_attention_dim;
+            let message = format!("the shape {found:?} is not [1 to {MAX_TOKENS} tokens, {width}]");
+            Err(invalid_argument(field, message))
+        }
+    }
+}

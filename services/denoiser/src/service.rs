@@ -1,0 +1,96 @@
+//! The gRPC edge: messages in, messages out, nothing of them beyond.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use darkroom_engine::Denoiser;
+use darkroom_proto::v1::{self, denoiser_server};
+use darkroom_samplers::Sampler;
+use darkroom_service_kit::deadline;
+use darkroom_stage_kit::facts::Facts;
+use darkroom_stage_kit::refusal;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status};
+
+use crate::STAGE;
+use crate::config::Config;
+use crate::events::Messages;
+use crate::metrics::DenoiserMetrics;
+use crate::request;
+use crate::stage::DenoiserFacts;
+
+pub(crate) struct DenoiserService {
+    engine: Denoiser,
+    facts: Facts<DenoiserFacts>,
+    metrics: Arc<DenoiserMetrics>,
+    max_batch: u32,
+    max_latent_side: u32,
+}
+
+impl DenoiserService {
+    pub(crate) fn new(
+        engine: Denoiser,
+        facts: Facts<DenoiserFacts>,
+        metrics: Arc<DenoiserMetrics>,
+        config: &Config,
+    ) -> Self {
+        let Config { max_batch, max_latent_side, .. } = *config;
+        Self { engine, facts, metrics, max_batch, max_latent_side }
+    }
+}
+
+#[tonic::async_trait]
+impl denoiser_server::Denoiser for DenoiserService {
+    type DenoiseStream = Pin<Box<dyn Stream<Item = Result<v1::DenoiseEvent, Status>> + Send>>;
+
+    async fn denoise(&self, call: Request<v1::DenoiseRequest>) -> Result<Response<Self::DenoiseStream>, Status> {
+        let deadline = deadline::of(&call);
+        let message = call.into_inner();
+        let facts = self.facts.get()?;
+        self.metrics.stage.received(message.prompt_embeds.as_ref());
+        self.metrics.stage.received(message.negative_prompt_embeds.as_ref());
+        let request = request::checked(facts, self.max_latent_side, &message)?;
+        let accepted = Messages::accepted(request.plan.num_evaluations());
+        let messages =
+            Messages { size: request.size, channels: request.channels, latent_rgb: facts.latent_rgb.clone() };
+        let events = self.engine.submit(request, deadline).map_err(|error| refusal::refused(STAGE, &error))?;
+        tracing::debug!(request_id = message.request_id, "accepted");
+        let metrics = Arc::clone(&self.metrics);
+        let events = events.map(move |event| messages.message(event, |tensor| metrics.stage.sent(tensor)));
+        Ok(Response::new(Box::pin(tokio_stream::once(Ok(accepted)).chain(events))))
+    }
+
+    async fn get_info(&self, _: Request<v1::GetInfoRequest>) -> Result<Response<v1::DenoiserInfo>, Status> {
+        let facts = self.facts.get()?;
+        let count = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+        let defaults = &facts.defaults;
+        Ok(Response::new(v1::DenoiserInfo {
+            stage: Some(facts.info.clone()),
+            latent_channels: count(facts.latent_channels),
+            cross_attention_dim: count(facts.cross_attention_dim),
+            samplers: Sampler::ALL.iter().map(ToString::to_string).collect(),
+            defaults: Some(v1::GenerationDefaults {
+                width: count(defaults.width),
+                height: count(defaults.height),
+                guidance_scale: defaults.guidance_scale,
+                num_inference_steps: count(defaults.num_inference_steps),
+                sampler: defaults.sampler.to_string(),
+            }),
+            max_latent_side: self.max_latent_side,
+            // Upsamplers match the size of their skip connection, so any size goes through the UNet.
+            latent_multiple: 1,
+            max_batch: self.max_batch,
+        }))
+    }
+
+    async fn get_load(&self, _: Request<v1::GetLoadRequest>) -> Result<Response<v1::GetLoadResponse>, Status> {
+        let load = self.engine.load();
+        let count = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+        Ok(Response::new(v1::GetLoadResponse {
+            running: count(load.running),
+            waiting: count(load.waiting),
+            remaining_evaluations: load.remaining_evaluations,
+            step_seconds: load.step_seconds,
+        }))
+    }
+}

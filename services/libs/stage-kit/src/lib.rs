@@ -1,0 +1,11 @@
+//! What the three model stages (text encoder, denoiser, autoencoder) share at their edges.
+//!
+//! - [`model`] finds the model that the configuration names and says who it is.
+//! - [`facts`] holds what a stage knows of its model once that is loaded, and turns readiness.
+//! - [`refusal`] maps what the engine and the tensor view refuse to gRPC statuses: the only place where that is decided.
+//! - [`metrics`] counts what all stages count.
+
+pub mod facts;
+pub mod metrics;
+pub mod model;
+pub mod refusal;

@@ -1,0 +1,35 @@
+//! The autoencoder's settings.
+
+use darkroom_service_kit::{ModelArgs, ServerConfig, ServiceConfig};
+use serde::{Deserialize, Serialize};
+
+/// All settings, with their defaults.
+#[derive(Debug, Clone, clap::Args, Serialize, Deserialize)]
+pub struct Config {
+    /// Addresses, limits, logs.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub server: ServerConfig,
+    /// Which model, and how it computes.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub model: ModelArgs,
+    /// Calls that may wait for the model; further ones are refused.
+    #[arg(long, value_name = "N", help_heading = "Queue", value_parser = clap::value_parser!(u32).range(1..))]
+    pub queue_limit: u32,
+    /// Largest height and width of a picture, in pixels.
+    #[arg(long, value_name = "N", help_heading = "Queue", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_side: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { server: ServerConfig::on_port(7002), model: ModelArgs::default(), queue_limit: 64, max_side: 2048 }
+    }
+}
+
+impl ServiceConfig for Config {
+    fn server(&self) -> &ServerConfig {
+        &self.server
+    }
+}
