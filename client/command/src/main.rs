@@ -1,2 +1,48 @@
-//! Placeholder.
-fn main() {}
+//! `darkroom`: pictures from prompts, with or without a server.
+
+mod arguments;
+mod cli;
+mod failure;
+mod interrupt;
+#[cfg(feature = "local")]
+mod service;
+mod txt2img;
+#[cfg(feature = "local")]
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    #[cfg(feature = "local")]
+    if let Some(service) = service::Service::from_program_name(std::env::args_os().next()) {
+        return service.run();
+    }
+    let cli = match Cli::try_parse_from(arguments::with_dashes(std::env::args_os())) {
+        Ok(cli) => cli,
+        Err(error) => return failure::answer_usage(&error),
+    };
+    let outcome = match cli.command {
+        Command::Txt2img(flags) => block_on(txt2img::run(*flags)),
+        #[cfg(feature = "local")]
+        Command::Up(flags) => block_on(up::run(flags)),
+        #[cfg(feature = "local")]
+        Command::Serve { service, flags } => service.exec(flags),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(work);
+    // An evaluation that nobody waits for any more must not hold up the exit.
+    runtime.shutdown_background();
+    outcome
+}

@@ -1,0 +1,65 @@
+//! The command line: its subcommands and what `--help` says of them.
+
+use clap::{Parser, Subcommand};
+
+use crate::txt2img;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failed
+  2    wrong usage, or a setting that the model or the server does not allow
+  130  interrupted; pictures that were finished are kept";
+
+/// Makes pictures from text with Stable Diffusion v1 models.
+#[derive(Debug, Parser)]
+#[command(name = "darkroom", version, about, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make pictures from a prompt.
+    ///
+    /// Flags are those of the reference's scripts/txt2img.py; underscores for dashes work too (--n_samples). What is left out
+    /// takes the model's own default.
+    #[command(after_help = EXIT_CODES, after_long_help = concat_help())]
+    Txt2img(Box<txt2img::Flags>),
+
+    /// Run the whole fleet on this machine, a process for each service, until interrupted.
+    ///
+    /// Prints one line with the addresses when all services are ready. Ctrl-C or SIGTERM lets running requests finish, then
+    /// stops the services.
+    #[cfg(feature = "local")]
+    #[command(after_help = EXIT_CODES)]
+    Up(crate::up::Flags),
+
+    /// Run one service in this process, as the program darkroom-SERVICE does.
+    #[cfg(feature = "local")]
+    #[command(hide = true, disable_help_flag = true)]
+    Serve {
+        /// Which one.
+        service: crate::service::Service,
+        /// The service's own flags; `--help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        flags: Vec<std::ffi::OsString>,
+    },
+}
+
+fn concat_help() -> String {
+    format!("{}\n\n{EXIT_CODES}", txt2img::JSON_EVENTS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

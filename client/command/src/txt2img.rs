@@ -1,0 +1,93 @@
+//! `darkroom txt2img`: check everything, start or find a server, make the pictures, save them.
+
+mod flags;
+mod grid;
+mod jobs;
+#[cfg(feature = "local")]
+mod local;
+mod npy;
+mod outdir;
+mod progress;
+mod report;
+mod session;
+
+use std::sync::Arc;
+
+use darkroom_client::Client;
+
+use crate::failure::{self, Failure};
+use crate::interrupt::Interrupts;
+pub(crate) use flags::Flags;
+#[cfg(feature = "local")]
+pub(crate) use flags::Precision;
+use outdir::OutDir;
+pub(crate) use report::JSON_EVENTS;
+use report::Report;
+use session::Session;
+
+/// Makes the pictures that `flags` ask for.
+pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
+    let report = Report::new(flags.output.json);
+    let outcome = make(flags, report).await;
+    if let Err(Failure::Client(error)) = &outcome {
+        report.failed(error)?;
+    }
+    outcome
+}
+
+async fn make(flags: Flags, report: Report) -> Result<(), Failure> {
+    // All that can be wrong on this side is found before anything is computed.
+    flags.check()?;
+    let prompts = jobs::prompts(&flags.prompt)?;
+    let outdir = if flags.saves() { Some(Arc::new(OutDir::prepare(&flags.output.outdir)?)) } else { None };
+    let mut interrupts = Interrupts::listen()?;
+
+    let Some(server) = interrupts.unless(Server::find(&flags)).await else {
+        return Err(Failure::Interrupted);
+    };
+    let server = server?;
+    let session = Session::new(&server.client, &flags, &prompts, outdir, report);
+    let outcome = session.run(&mut interrupts).await;
+    interrupts.exit_on_next();
+    server.stop().await;
+    outcome
+}
+
+/// The server that makes the pictures: a given one, or all services inside this process.
+struct Server {
+    client: Client,
+    #[cfg(feature = "local")]
+    local: Option<local::Services>,
+}
+
+impl Server {
+    #[cfg(feature = "local")]
+    async fn find(flags: &Flags) -> Result<Self, Failure> {
+        if let Some(address) = &flags.compute.server {
+            return Ok(Self { client: Client::connect(address).await?, local: None });
+        }
+        let local = local::Services::start(&flags.compute).await?;
+        Ok(Self { client: Client::connect(local.address()).await?, local: Some(local) })
+    }
+
+    #[cfg(not(feature = "local"))]
+    async fn find(flags: &Flags) -> Result<Self, Failure> {
+        let address = flags.compute.server.as_ref().ok_or_else(|| {
+            Failure::Usage("this darkroom was built without the models: name a server with --server URI".into())
+        })?;
+        Ok(Self { client: Client::connect(address).await? })
+    }
+
+    async fn stop(self) {
+        #[cfg(feature = "local")]
+        if let Some(local) = self.local {
+            drop(self.client);
+            local.stop().await;
+        }
+    }
+}
+
+/// A warning on standard error, named as the flag that it is about.
+fn warn(field: &str, message: &str) {
+    eprintln!("darkroom: warning: {}: {message}", failure::flag(field));
+}

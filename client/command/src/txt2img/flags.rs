@@ -1,0 +1,234 @@
+//! The flags of `darkroom txt2img`, with the names that the reference's script gave them.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{ArgAction, ValueEnum};
+use darkroom_client::OutputFormat;
+
+use crate::failure::Failure;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Flags {
+    #[command(flatten, next_help_heading = "Prompt")]
+    pub(crate) prompt: PromptFlags,
+    #[command(flatten, next_help_heading = "Picture")]
+    pub(crate) picture: PictureFlags,
+    #[command(flatten, next_help_heading = "Output")]
+    pub(crate) output: OutputFlags,
+    #[command(flatten, next_help_heading = "Where to compute")]
+    pub(crate) compute: ComputeFlags,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct PromptFlags {
+    /// What the picture shows.
+    #[arg(value_name = "PROMPT")]
+    pub(crate) positional: Option<String>,
+    /// The same, as the reference's script takes it.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prompt: Option<String>,
+    /// A file with a prompt a line, or - for standard input. Blank lines are passed over.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from_file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PictureFlags {
+    /// What to move away from.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) negative_prompt: String,
+    /// Steps of the sampler, 1 to 1000.
+    #[arg(long, visible_alias = "ddim-steps", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) steps: Option<u32>,
+    /// Guidance scale, 0 to 50: eps = eps(empty) + scale * (eps(prompt) - eps(empty)).
+    #[arg(long, visible_alias = "guidance-scale", value_name = "X", value_parser = scale)]
+    pub(crate) scale: Option<f64>,
+    /// plms, ddim, dpmpp_2m, euler or euler_a.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["plms", "dpm_solver"])]
+    pub(crate) sampler: Option<String>,
+    /// The same as --sampler plms.
+    #[arg(long, conflicts_with = "dpm_solver")]
+    pub(crate) plms: bool,
+    /// The same as --sampler dpmpp_2m.
+    #[arg(long)]
+    pub(crate) dpm_solver: bool,
+    /// DDIM's eta, 0 (deterministic) to 1; only with the sampler ddim.
+    #[arg(long, visible_alias = "ddim-eta", value_name = "X", value_parser = eta)]
+    pub(crate) eta: Option<f64>,
+    /// The first picture's seed; each further picture takes the next one.
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    pub(crate) seed: u64,
+    /// Use the same seeds for every prompt and iteration.
+    #[arg(long)]
+    pub(crate) fixed_code: bool,
+    /// Width in pixels, a multiple of 8 from 64 to 2048.
+    #[arg(long, visible_alias = "W", value_name = "PIXELS", value_parser = side)]
+    pub(crate) width: Option<u32>,
+    /// Height in pixels, a multiple of 8 from 64 to 2048.
+    #[arg(long, visible_alias = "H", value_name = "PIXELS", value_parser = side)]
+    pub(crate) height: Option<u32>,
+    /// Pictures for each prompt, made together.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) n_samples: u32,
+    /// How often to go through all prompts.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) n_iter: u32,
+    /// Last layers of the text tower to leave out.
+    #[arg(long, value_name = "N")]
+    pub(crate) clip_skip: Option<u32>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct OutputFlags {
+    /// Pictures go to DIR/samples/00000.png, counting on from what is there, and the grid to DIR/grid-0000.png.
+    #[arg(long, value_name = "DIR", default_value = "outputs/txt2img-samples")]
+    pub(crate) outdir: PathBuf,
+    /// How the pictures are saved. Latents go to .npy files.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Png)]
+    pub(crate) format: Format,
+    /// Do not save a grid of all pictures.
+    #[arg(long)]
+    pub(crate) skip_grid: bool,
+    /// Do not save the single pictures.
+    #[arg(long)]
+    pub(crate) skip_save: bool,
+    /// Pictures in a row of the grid; 0 or left out: as many as --n-samples.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) n_rows: u32,
+    /// Save a small preview to DIR/previews every N steps.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) preview_every: u32,
+    /// Write one JSON object a line to standard output for everything that happens, instead of the paths alone.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ComputeFlags {
+    /// A Darkroom server, such as http://127.0.0.1:7000. Without it all services run inside this process.
+    #[arg(long, value_name = "URI", env = "DARKROOM_SERVER", conflicts_with_all = ["model", "device", "precision", "threads", "ema"])]
+    pub(crate) server: Option<String>,
+    /// A diffusers folder, a .safetensors or a .ckpt file. Without it: the embedded pocket model.
+    #[arg(long, visible_alias = "ckpt", value_name = "PATH")]
+    pub(crate) model: Option<String>,
+    /// What computes: cpu, cuda:N or metal.
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+    /// The arithmetic: f32, bf16, f16 or auto; full is f32 and autocast is auto.
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) precision: Option<Precision>,
+    /// CPU threads; without it, all cores.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Take the averaged (EMA) weights of a .ckpt that holds both.
+    #[arg(long, action = ArgAction::SetTrue)]
+    pub(crate) ema: bool,
+}
+
+/// The file format of the pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Png,
+    #[value(alias = "jpg")]
+    Jpeg,
+    Webp,
+    Latents,
+}
+
+/// The arithmetic of the models, under the services' names and the reference's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Precision {
+    #[value(alias = "full")]
+    F32,
+    Bf16,
+    F16,
+    #[value(alias = "autocast")]
+    Auto,
+}
+
+impl Flags {
+    /// Refuses what no flag's own parser can see.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        if self.picture.eta.is_some_and(|eta| eta > 0.0) && self.picture.sampler().is_some_and(|name| name != "ddim") {
+            return Err(Failure::Usage("--eta: only the sampler ddim takes it; add --sampler ddim".into()));
+        }
+        Ok(())
+    }
+
+    /// Whether any file is written.
+    pub(crate) fn saves(&self) -> bool {
+        !self.output.skip_save || !self.output.skip_grid || self.output.preview_every > 0
+    }
+}
+
+impl PictureFlags {
+    /// The sampler that was asked for; `None` is the model's own.
+    pub(crate) fn sampler(&self) -> Option<&str> {
+        match (&self.sampler, self.plms, self.dpm_solver) {
+            (Some(name), _, _) => Some(name),
+            (None, true, _) => Some("plms"),
+            (None, false, true) => Some("dpmpp_2m"),
+            (None, false, false) => None,
+        }
+    }
+}
+
+impl Format {
+    pub(crate) fn extension(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpeg => "jpg",
+            Self::Webp => "webp",
+            Self::Latents => "npy",
+        }
+    }
+}
+
+impl From<Format> for OutputFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Png => Self::Png,
+            Format::Jpeg => Self::Jpeg,
+            Format::Webp => Self::Webp,
+            Format::Latents => Self::Latents,
+        }
+    }
+}
+
+impl Precision {
+    /// The name that the services know.
+    #[cfg(feature = "local")]
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+fn side(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(side @ 64..=2048) if side % 8 == 0 => Ok(side),
+        _ => Err("allowed are multiples of 8 from 64 to 2048".into()),
+    }
+}
+
+fn scale(text: &str) -> Result<f64, String> {
+    within(text, 50.0)
+}
+
+fn eta(text: &str) -> Result<f64, String> {
+    within(text, 1.0)
+}
+
+/// A number from 0 to `top`; NaN is none.
+fn within(text: &str, top: f64) -> Result<f64, String> {
+    match text.parse() {
+        Ok(number) if (0.0..=top).contains(&number) => Ok(number),
+        _ => Err(format!("allowed are numbers from 0 to {top}")),
+    }
+}

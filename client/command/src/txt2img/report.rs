@@ -1,0 +1,175 @@
+//! What goes to standard output: the paths of the files, or everything as JSON.
+
+use std::io::Write;
+use std::path::Path;
+
+use darkroom_client::{Error, Event, Picture, SafetyVerdict};
+use serde_json::{Value, json};
+
+use crate::failure::{Failure, describe};
+
+/// The part of `--help` that explains `--json`.
+pub(crate) const JSON_EVENTS: &str = "\
+With --json each line of standard output is an object whose \"event\" says what happened:
+  queued        position, estimated_seconds (null when unknown)
+  started       model, width, height, num_images, seed, sampler, num_inference_steps, guidance_scale, eta, clip_skip
+  step          image_index, step, of; preview: the path, where one was saved
+  image         image_index, seed, path (null with --skip-save), media_type, width, height, safety, parameters
+  image_failed  image_index, seed, code, message
+  completed     images, failed, seconds (queue, text_encoder, denoiser, vae, total), warnings (field, message)
+  grid          path
+  failed        code, message, fields (field, message), retry_seconds
+All but the last two also have request_id. There is a started and a completed for each prompt.";
+
+/// Standard output in one of its two forms.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Report {
+    json: bool,
+}
+
+impl Report {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// An event of the server, with the path of the file that came of it.
+    pub(crate) fn event(self, request_id: &str, event: &Event, path: Option<&Path>) -> Result<(), Failure> {
+        if self.json {
+            let Some(mut object) = object(event, path) else { return Ok(()) };
+            object["request_id"] = request_id.into();
+            return print(object);
+        }
+        match (event, path) {
+            (Event::Image(_), Some(path)) => print(path.display()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The grid was saved.
+    pub(crate) fn grid(self, path: &Path) -> Result<(), Failure> {
+        if self.json { print(json!({ "event": "grid", "path": path })) } else { print(path.display()) }
+    }
+
+    /// The run ended with an error of the server or the connection. Plain output says it on standard error alone.
+    pub(crate) fn failed(self, error: &Error) -> Result<(), Failure> {
+        if !self.json {
+            return Ok(());
+        }
+        let fields = error.field_violations().iter();
+        let fields: Vec<Value> =
+            fields.map(|violation| json!({ "field": violation.field, "message": violation.description })).collect();
+        print(json!({
+            "event": "failed",
+            "code": format!("{:?}", error.code()),
+            "message": describe(error),
+            "fields": fields,
+            "retry_seconds": error.retry_after().map(|delay| delay.as_secs_f64()),
+        }))
+    }
+}
+
+/// `None` for an event that this version does not know.
+fn object(event: &Event, path: Option<&Path>) -> Option<Value> {
+    Some(match event {
+        Event::Queued(queued) => json!({
+            "event": "queued",
+            "position": queued.position,
+            "estimated_seconds": queued.estimated.map(|time| time.as_secs_f64()),
+        }),
+        Event::Started(settings) => json!({
+            "event": "started",
+            "model": settings.model,
+            "width": settings.width,
+            "height": settings.height,
+            "num_images": settings.num_images,
+            "seed": settings.seed,
+            "sampler": settings.sampler,
+            "num_inference_steps": settings.num_inference_steps,
+            "guidance_scale": settings.guidance_scale,
+            "eta": settings.eta,
+            "clip_skip": settings.clip_skip,
+        }),
+        Event::Step(step) => {
+            let mut object =
+                json!({ "event": "step", "image_index": step.image_index, "step": step.step, "of": step.of });
+            if let Some(path) = path {
+                object["preview"] = json!(path);
+            }
+            object
+        }
+        Event::Image(image) => {
+            let media_type = match &image.picture {
+                Picture::Encoded { media_type, .. } => media_type,
+                Picture::Latents(_) => "application/x-npy",
+            };
+            json!({
+                "event": "image",
+                "image_index": image.image_index,
+                "seed": image.seed,
+                "path": path,
+                "media_type": media_type,
+                "width": image.width,
+                "height": image.height,
+                "safety": match image.safety {
+                    SafetyVerdict::NotChecked => "not_checked",
+                    SafetyVerdict::Passed => "passed",
+                    SafetyVerdict::Flagged => "flagged",
+                },
+                "parameters": image.parameters,
+            })
+        }
+        Event::ImageFailed(failed) => json!({
+            "event": "image_failed",
+            "image_index": failed.image_index,
+            "seed": failed.seed,
+            "code": format!("{:?}", failed.code),
+            "message": failed.message,
+        }),
+        Event::Completed(completed) => json!({
+            "event": "completed",
+            "images": completed.images,
+            "failed": completed.failed,
+            "seconds": {
+                "queue": completed.seconds.queue,
+                "text_encoder": completed.seconds.text_encoder,
+                "denoiser": completed.seconds.denoiser,
+                "vae": completed.seconds.vae,
+                "total": completed.seconds.total,
+            },
+            "warnings": completed.warnings.iter()
+                .map(|warning| json!({ "field": warning.field, "message": warning.message }))
+                .collect::<Vec<_>>(),
+        }),
+        _ => return None,
+    })
+}
+
+/// A line, at once: whoever reads a pipe wants it when it happens.
+fn print(line: impl std::fmt::Display) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    let written = writeln!(out, "{line}").and_then(|()| out.flush());
+    written.map_err(|error| Failure::Failed(anyhow::Error::new(error).context("cannot write to standard output")))
+}
+
+#[cfg(test)]
+mod tests {
+    use darkroom_client::{Failed, Queued, Step};
+
+    use super::*;
+
+    #[test]
+    fn events_keep_their_names_and_fields() {
+        let queued = Event::Queued(Queued { position: 2, estimated: None });
+        assert_eq!(
+            object(&queued, None).unwrap(),
+            json!({ "event": "queued", "position": 2, "estimated_seconds": null })
+        );
+        let step = Event::Step(Step { image_index: 0, step: 3, of: 50, preview: None });
+        assert_eq!(
+            object(&step, Some(Path::new("p.png"))).unwrap(),
+            json!({ "event": "step", "image_index": 0, "step": 3, "of": 50, "preview": "p.png" })
+        );
+        let failed = Failed { image_index: 1, seed: 7, code: darkroom_client::Code::Internal, message: "x".into() };
+        assert_eq!(object(&Event::ImageFailed(failed), None).unwrap()["code"], "Internal");
+    }
+}
