@@ -78,7 +78,7 @@ impl<B: Backend> VaeModel for VaeStage<B> {
         let channels = self.config.in_channels;
         check_length("image", image.len(), &[channels, height, width])?;
         let factor = self.factor();
-        if height % factor != 0 || width % factor != 0 {
+        if !height.is_multiple_of(factor) || !width.is_multiple_of(factor) {
             let problem = format!("is {width}x{height}; expected multiples of {factor}");
             return Err(ModelError::input("image", problem));
         }
