@@ -13,7 +13,7 @@ Exit codes:
 
 /// Makes pictures from text with Stable Diffusion v1 models.
 #[derive(Debug, Parser)]
-#[command(name = "darkroom", version, about, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(name = "darkroom", version, after_help = EXIT_CODES, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -72,9 +72,8 @@ impl Server {
 
     #[cfg(not(feature = "local"))]
     async fn find(flags: &Flags) -> Result<Self, Failure> {
-        let address = flags.compute.server.as_ref().ok_or_else(|| {
-            Failure::Usage("this darkroom was built without the models: name a server with --server URI".into())
-        })?;
+        // `Flags::check` has seen to it that there is one.
+        let address = flags.compute.server.as_deref().unwrap_or_default();
         Ok(Self { client: Client::connect(address).await? })
     }
 

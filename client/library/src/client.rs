@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use darkroom_proto::v1;
 use darkroom_proto::v1::image_generation_client::ImageGenerationClient;
-use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
 
 use crate::generation::Generation;
 use crate::{Error, GenerateRequest, Model, ServerInfo};
@@ -59,7 +59,8 @@ impl Client {
     /// # Errors
     /// `UNAVAILABLE` as long as the server has not found out about its stages.
     pub async fn list_models(&self) -> Result<Vec<Model>, Error> {
-        let response = self.rpc.clone().list_models(self.unary(v1::ListModelsRequest {})).await?.into_inner();
+        let response = self.rpc.clone().list_models(self.unary(v1::ListModelsRequest {})).await;
+        let response = response.map_err(|status| self.too_late(status))?.into_inner();
         Ok(response.models.into_iter().map(Model::from).collect())
     }
 
@@ -68,13 +69,24 @@ impl Client {
     /// # Errors
     /// Only those of the connection.
     pub async fn server_info(&self) -> Result<ServerInfo, Error> {
-        Ok(self.rpc.clone().get_server_info(self.unary(v1::GetServerInfoRequest {})).await?.into_inner().into())
+        let response = self.rpc.clone().get_server_info(self.unary(v1::GetServerInfoRequest {})).await;
+        Ok(response.map_err(|status| self.too_late(status))?.into_inner().into())
     }
 
     fn unary<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(self.call_timeout);
         request
+    }
+
+    /// Nobody cancels a short call but the transport's own timer.
+    fn too_late(&self, status: Status) -> Error {
+        match status.code() {
+            Code::Cancelled => {
+                Error::deadline_exceeded(format!("no answer within {} s", self.call_timeout.as_secs_f64()))
+            }
+            _ => status.into(),
+        }
     }
 }
 
@@ -164,7 +176,7 @@ mod tests {
         // Bound and dropped: nobody listens on it.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let error = Client::connect(format!("127.0.0.1:{port}")).await.unwrap_err();
-        assert_eq!(error.code(), tonic::Code::Unavailable);
+        assert_eq!(error.code(), Code::Unavailable);
         assert!(error.to_string().to_lowercase().contains("connection refused"), "{error}");
     }
 }

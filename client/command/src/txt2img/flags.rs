@@ -3,10 +3,13 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{ArgAction, ValueEnum};
+use clap::ValueEnum;
 use darkroom_client::OutputFormat;
 
 use crate::failure::Failure;
+
+/// A thin client computes nothing: its `--help` leaves out what says how. Given all the same, these flags are refused by name.
+const REMOTE_ONLY: bool = cfg!(not(feature = "local"));
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Flags {
@@ -108,22 +111,22 @@ pub(crate) struct OutputFlags {
 #[derive(Debug, clap::Args)]
 pub(crate) struct ComputeFlags {
     /// A Darkroom server, such as http://127.0.0.1:7000. Without it all services run inside this process.
-    #[arg(long, value_name = "URI", env = "DARKROOM_SERVER", conflicts_with_all = ["model", "device", "precision", "threads", "ema"])]
+    #[arg(long, value_name = "URI", env = "DARKROOM_SERVER")]
     pub(crate) server: Option<String>,
     /// A diffusers folder, a .safetensors or a .ckpt file. Without it: the embedded pocket model.
-    #[arg(long, visible_alias = "ckpt", value_name = "PATH")]
+    #[arg(long, visible_alias = "ckpt", value_name = "PATH", hide = REMOTE_ONLY)]
     pub(crate) model: Option<String>,
     /// What computes: cpu, cuda:N or metal.
-    #[arg(long, value_name = "DEVICE")]
+    #[arg(long, value_name = "DEVICE", hide = REMOTE_ONLY)]
     pub(crate) device: Option<String>,
     /// The arithmetic: f32, bf16, f16 or auto; full is f32 and autocast is auto.
-    #[arg(long, value_name = "TYPE")]
+    #[arg(long, value_name = "TYPE", hide = REMOTE_ONLY)]
     pub(crate) precision: Option<Precision>,
     /// CPU threads; without it, all cores.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", hide = REMOTE_ONLY)]
     pub(crate) threads: Option<NonZeroUsize>,
     /// Take the averaged (EMA) weights of a .ckpt that holds both.
-    #[arg(long, action = ArgAction::SetTrue)]
+    #[arg(long, hide = REMOTE_ONLY)]
     pub(crate) ema: bool,
 }
 
@@ -151,6 +154,15 @@ pub(crate) enum Precision {
 impl Flags {
     /// Refuses what no flag's own parser can see.
     pub(crate) fn check(&self) -> Result<(), Failure> {
+        let compute = &self.compute;
+        if let (Some(server), Some(flag)) = (&compute.server, compute.local_flag()) {
+            let why = format!("{flag}: the server {server} decides this; leave it out, or leave out --server");
+            return Err(Failure::Usage(why));
+        }
+        if REMOTE_ONLY && compute.server.is_none() {
+            let why = "this darkroom was built without the models: name a server with --server URI";
+            return Err(Failure::Usage(why.into()));
+        }
         if self.picture.eta.is_some_and(|eta| eta > 0.0) && self.picture.sampler().is_some_and(|name| name != "ddim") {
             return Err(Failure::Usage("--eta: only the sampler ddim takes it; add --sampler ddim".into()));
         }
@@ -160,6 +172,20 @@ impl Flags {
     /// Whether any file is written.
     pub(crate) fn saves(&self) -> bool {
         !self.output.skip_save || !self.output.skip_grid || self.output.preview_every > 0
+    }
+}
+
+impl ComputeFlags {
+    /// The first flag that only makes sense where this process computes.
+    fn local_flag(&self) -> Option<&'static str> {
+        let given = [
+            ("--model", self.model.is_some()),
+            ("--device", self.device.is_some()),
+            ("--precision", self.precision.is_some()),
+            ("--threads", self.threads.is_some()),
+            ("--ema", self.ema),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
     }
 }
 

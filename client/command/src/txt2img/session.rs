@@ -172,7 +172,8 @@ fn request(flags: &Flags, job: &Job) -> GenerateRequest {
     if let Some(scale) = picture.scale {
         request = request.guidance_scale(scale);
     }
-    if let Some(eta) = picture.eta {
+    // Command lines of the reference say 0 with any sampler; the server takes it with ddim alone.
+    if let Some(eta) = picture.eta.filter(|&eta| eta > 0.0) {
         request = request.eta(eta);
     }
     if let Some(width) = picture.width {
