@@ -56,7 +56,15 @@ pub enum ConfigError {
         /// All keys.
         known: String,
     },
-    /// The file cannot be read, or is no TOML.
+    /// The file cannot be opened.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file is no TOML.
     #[error("{0}")]
     File(#[from] Box<figment::Error>),
     /// The configuration cannot be shown as TOML.
@@ -107,6 +115,9 @@ where
     let file = flags.get_one::<PathBuf>(FILE).cloned().or_else(|| env.0.get(FILE).map(PathBuf::from));
     let mut layers = Figment::new();
     if let Some(path) = file {
+        if let Err(source) = std::fs::File::open(&path) {
+            return Err(ConfigError::Unreadable { path, source });
+        }
         layers = layers.merge(Toml::file_exact(path));
         refuse_unknown_keys(&command, &layers)?;
     }
@@ -137,7 +148,12 @@ fn command<C: clap::Args + Serialize + Default>(
         "Every setting is also a key of the TOML file (--grpc-addr is grpc_addr) and a variable ({ENV_PREFIX}GRPC_ADDR).\n\
          Flags win over variables, variables over the file."
     );
-    let command = C::augment_args(Command::new(name).about(about).version(VERSION).after_help(after));
+    let command = C::augment_args(Command::new(name))
+        // The derived text is that of the struct, which is for programmers.
+        .about(about)
+        .long_about(None::<&str>)
+        .version(VERSION)
+        .after_help(after);
     Ok(command.mut_args(|arg| with_default(arg, &defaults)).arg(file).arg(check))
 }
 
@@ -259,3 +275,6 @@ impl Provider for Environment {
         Ok(Profile::Default.collect(values))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -192,7 +192,7 @@ mod tests {
         assert!(left > Duration::from_millis(970) && left < Duration::from_millis(990), "{left:?}");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn work_is_dropped_at_the_deadline() {
         let late = Some(Instant::now() + Duration::from_millis(5));
         let status = within(late, std::future::pending::<Result<(), Status>>()).await.unwrap_err();

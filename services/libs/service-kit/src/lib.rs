@@ -66,3 +66,6 @@ pub use server_config::{LogFormat, ServerConfig};
 
 /// The version that every service reports: the workspace's.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[cfg(test)]
+mod serving_tests;

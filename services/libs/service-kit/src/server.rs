@@ -35,6 +35,7 @@ pub struct Server {
     http: BoundedListener,
     grpc_addr: SocketAddr,
     http_addr: SocketAddr,
+    health: HealthReporter,
     routes: Routes,
     names: Vec<&'static str>,
     stop: Stop,
@@ -54,6 +55,9 @@ impl Server {
         };
         let grpc = bind("grpc_addr", config.grpc_addr, "grpc").await?;
         let http = bind("http_addr", config.http_addr, "http").await?;
+        // A new reporter says SERVING, which is not so yet.
+        let health = HealthReporter::new();
+        health.set_service_status("", ServingStatus::NotServing).await;
         Ok(Self {
             config: config.clone(),
             readiness: Readiness::default(),
@@ -62,6 +66,7 @@ impl Server {
             grpc,
             http,
             metrics,
+            health,
             routes: Routes::default(),
             names: Vec::new(),
             stop,
@@ -96,8 +101,7 @@ impl Server {
     /// # Errors
     /// When the reflection service cannot be built, which only a broken contract causes.
     pub fn serve(self) -> anyhow::Result<ServiceHandle> {
-        let Self { config, metrics, readiness, stop, .. } = self;
-        let health = HealthReporter::new();
+        let Self { config, metrics, readiness, health, stop, .. } = self;
         let routes = with_reflection(self.routes, &self.names)?
             .add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())));
         tokio::spawn(follow(readiness.clone(), health, self.names));
@@ -146,13 +150,18 @@ fn with_reflection(routes: Routes, names: &[&'static str]) -> anyhow::Result<Rou
 
 /// Keeps grpc.health.v1 in step with the latch, for the whole server ("") and each service.
 async fn follow(readiness: Readiness, mut health: HealthReporter, mut names: Vec<&'static str>) {
-    names.push("");
+    // The whole server first: who sees a service change then sees the server changed as well.
+    names.insert(0, "");
     let mut states = readiness.subscribe();
+    let mut told = None;
     loop {
         let state = states.borrow_and_update().clone();
         let status = if state == State::Ready { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for name in &names {
-            health.set_service_status(name, status).await;
+        // Watchers hear changes, not every reason why it is still not ready.
+        if told.replace(status) != Some(status) {
+            for name in &names {
+                health.set_service_status(name, status).await;
+            }
         }
         if state == State::Draining {
             // An open Watch would hold its connection, and so the drain, for the whole grace: it ends here, after its last word.
