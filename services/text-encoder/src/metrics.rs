@@ -1,8 +1,7 @@
 //! What the text encoder counts.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use darkroom_engine::{Observer, WasteReason};
 use darkroom_service_kit::Metrics;
 use darkroom_stage_kit::metrics::CallMetrics;
 use metrics::Counter;
@@ -10,7 +9,8 @@ use metrics::Counter;
 use crate::stage::Embedding;
 
 pub(crate) struct TextEncoderMetrics {
-    pub(crate) calls: CallMetrics,
+    /// The model's thread counts here too.
+    pub(crate) calls: Arc<CallMetrics>,
     prompts: Counter,
     truncated: Counter,
 }
@@ -19,7 +19,7 @@ impl TextEncoderMetrics {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         let truncated = "Prompts whose end did not fit into the text tower's positions";
         Self {
-            calls: CallMetrics::new(metrics),
+            calls: Arc::new(CallMetrics::new(metrics)),
             prompts: metrics.counter("prompts_total", "Prompts encoded", &[]),
             truncated: metrics.counter("truncated_prompts_total", truncated, &[]),
         }
@@ -30,23 +30,5 @@ impl TextEncoderMetrics {
         self.prompts.increment(embeddings.len() as u64);
         let truncated = embeddings.iter().filter(|embedding| !embedding.dropped_text.is_empty());
         self.truncated.increment(truncated.count() as u64);
-    }
-}
-
-impl Observer for TextEncoderMetrics {
-    fn started(&self, waited: Duration) {
-        self.calls.started(waited);
-    }
-
-    fn evaluated(&self, pictures: usize, took: Duration) {
-        self.calls.evaluated(pictures, took);
-    }
-
-    fn wasted(&self, reason: WasteReason, calls: usize) {
-        self.calls.wasted(reason, calls);
-    }
-
-    fn waiting(&self, requests: usize) {
-        self.calls.waiting(requests);
     }
 }

@@ -30,10 +30,10 @@ pub async fn start(config: Config) -> anyhow::Result<ServiceHandle> {
     let registry = Metrics::new(STAGE);
     let server = Server::bind(STAGE, &config.server, registry.clone()).await?;
     let counts = Arc::new(VaeMetrics::new(&registry));
-    let (worker, loaded) = stage::start(&config, counts.clone())?;
+    let (worker, loaded) = stage::start(&config, counts.calls.clone())?;
     let facts = Facts::new(STAGE);
-    let seen = Arc::clone(&counts);
-    facts.follow(loaded, server.readiness(), move |facts: &stage::VaeFacts| seen.calls.stage.loaded(&facts.info));
+    let calls = Arc::clone(&counts.calls);
+    facts.follow(loaded, server.readiness(), move |facts: &stage::VaeFacts| calls.stage.loaded(&facts.info));
     let limit = config.server.max_message_bytes;
     let service = VaeServer::new(VaeService::new(worker, facts, counts, config.max_side));
     server.service(service.max_decoding_message_size(limit).max_encoding_message_size(limit)).serve()
