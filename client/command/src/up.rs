@@ -57,14 +57,13 @@ pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
         None => None,
     };
     if let Some(ended) = &ended {
-        eprintln!("darkroom: {ended}, stopping the others");
+        eprintln!("darkroom: {ended}, stopping the other services");
     }
     // A second signal does not wait for running requests.
     let drained = interrupts.unless(fleet.drain()).await;
     match (ended, drained) {
         (None, Some(Ok(()))) => Ok(()),
-        (None, Some(Err(ended))) => Err(anyhow::anyhow!("{ended}").into()),
-        (Some(_), Some(_)) => Err(anyhow::anyhow!("the fleet stopped").into()),
+        (None, Some(Err(ended))) | (Some(ended), Some(_)) => Err(anyhow::anyhow!("the fleet stopped: {ended}").into()),
         (_, None) => {
             fleet.kill().await;
             Err(Failure::Interrupted)

@@ -1,4 +1,5 @@
 //! The client against a server that plays a part: by the prompt it answers well, badly, late or not at all.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it expects by panicking")]
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -14,6 +14,8 @@ impl Services {
     /// Starts the stages and the orchestrator and waits until all take calls.
     pub(crate) async fn start(flags: &ComputeFlags) -> anyhow::Result<Self> {
         telemetry::init("warn", LogFormat::Text)?;
+        // Full-size weights take a while, and nothing else is shown meanwhile.
+        eprintln!("loading {}", flags.model.as_deref().unwrap_or("the pocket model"));
         let (server, model) = (ServerConfig::on_port(0), model_args(flags));
         let text_encoder = darkroom_text_encoder::start(darkroom_text_encoder::Config {
             server: server.clone(),

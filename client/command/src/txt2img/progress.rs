@@ -38,7 +38,8 @@ impl Progress {
         };
         match &self.bar {
             Some(bar) => bar.set_message(text),
-            None => eprintln!("{text}"),
+            None if queued.position > 0 => eprintln!("{text}"),
+            None => {}
         }
     }
 
