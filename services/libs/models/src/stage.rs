@@ -4,6 +4,8 @@
 //! through here, so a service is the same whatever computes. A model is owned by one thread, which calls it with `&mut`.
 
 mod context;
+#[cfg(test)]
+mod tests;
 mod text_encoder;
 mod unet;
 mod vae;

@@ -1,0 +1,105 @@
+//! The facades on the pocket model: what they refuse, and that rows of a batch do not disturb each other.
+
+use super::*;
+use crate::LoadError;
+use crate::source::ModelSource;
+
+fn pocket() -> Result<ModelSource, LoadError> {
+    ModelSource::resolve(None, Default::default())
+}
+
+fn options() -> ComputeOptions {
+    ComputeOptions::default()
+}
+
+fn refusal<T>(result: Result<T, ModelError>) -> String {
+    match result {
+        Err(error @ ModelError::Input { .. }) => error.to_string(),
+        Err(other) => panic!("not an input error: {other}"),
+        Ok(_) => panic!("was accepted"),
+    }
+}
+
+#[test]
+fn the_text_encoder_refuses_what_it_has_no_embedding_for() {
+    let mut model = load_text_encoder(&pocket().unwrap(), &options()).unwrap();
+    assert_eq!(refusal(model.encode(&[vec![684]], 0)), "token_ids has the id 684; the vocabulary has 684");
+    assert_eq!(refusal(model.encode(&[vec![0; 78]], 0)), "token_ids has rows of 78 tokens; expected 1 to 77");
+    assert_eq!(
+        refusal(model.encode(&[vec![0; 77], vec![0; 5]], 0)),
+        "token_ids has rows of 77 and of 5 tokens; expected equal lengths"
+    );
+    assert_eq!(refusal(model.encode(&[vec![0; 77]], 3)), "clip_skip is 3; expected less than the 3 layers");
+    assert!(model.encode(&[], 0).unwrap().is_empty());
+}
+
+#[test]
+fn the_unet_refuses_lengths_that_lie_and_other_models_texts() {
+    let source = pocket().unwrap();
+    let mut model = load_unet(&source, &options()).unwrap();
+    let mut other = load_unet(&source, &options()).unwrap();
+    let own = model.context(&[0.5; 3 * 96], 3).unwrap();
+    let foreign = other.context(&[0.5; 3 * 96], 3).unwrap();
+
+    assert!(refusal(model.context(&[0.5; 95], 1)).starts_with("prompt_embeds has 95 values"));
+    let row = |latents, timestep, context| UnetRow { latents, timestep, context };
+    assert!(refusal(model.predict(&[row(&[0.0; 255], 1.0, &own)], 8, 8)).starts_with("latents has 255 values"));
+    assert!(refusal(model.predict(&[row(&[], 1.0, &own)], 0, 8)).contains("empty shape"));
+    assert_eq!(
+        refusal(model.predict(&[row(&[0.0; 256], f32::NAN, &own)], 8, 8)),
+        "timestep is NaN; expected a finite number"
+    );
+    assert_eq!(
+        refusal(model.predict(&[row(&[0.0; 256], 1.0, &foreign)], 8, 8)),
+        "context was prepared by another model"
+    );
+    assert!(model.predict(&[], 8, 8).unwrap().is_empty());
+}
+
+#[test]
+fn a_row_is_predicted_the_same_in_any_company() {
+    let mut model = load_unet(&pocket().unwrap(), &options()).unwrap();
+    let texts: Vec<Context> = [(77, 0.1), (77, -0.2), (5, 0.3)]
+        .map(|(tokens, value)| model.context(&vec![value; tokens * 96], tokens).unwrap())
+        .into();
+    let latents: Vec<Vec<f32>> =
+        (0..3u8).map(|row| (0..256u16).map(|i| f32::from(i) / 128.0 - f32::from(row)).collect()).collect();
+    let rows: Vec<UnetRow<'_>> = latents
+        .iter()
+        .zip(&texts)
+        .zip([981.0, 500.5, 1.0])
+        .map(|((latents, context), timestep)| UnetRow { latents, timestep, context })
+        .collect();
+    let together = model.predict(&rows, 8, 8).unwrap();
+    for (row, together) in rows.iter().zip(&together) {
+        let alone = model.predict(&[*row], 8, 8).unwrap().concat();
+        for (a, b) in alone.iter().zip(together) {
+            assert!((a - b).abs() < 1e-5, "{a} is not {b}");
+        }
+    }
+}
+
+#[test]
+fn the_autoencoder_refuses_sizes_that_are_no_latents() {
+    let mut model = load_vae(&pocket().unwrap(), &options()).unwrap();
+    assert_eq!(refusal(model.encode(&[0.0; 3 * 8 * 12], 8, 12)), "image is 12x8; expected multiples of 8");
+    assert!(refusal(model.decode(&[0.0; 5], 1, 1)).starts_with("latents has 5 values"));
+    assert_eq!(model.decode(&[0.0; 4 * 2 * 3], 2, 3).unwrap().len(), 3 * 16 * 24);
+    assert_eq!(model.encode(&[0.0; 3 * 16 * 24], 16, 24).unwrap().std.len(), 4 * 2 * 3);
+}
+
+#[test]
+fn a_model_says_what_it_is() {
+    let source = pocket().unwrap();
+    let (mut first, second) = (load_unet(&source, &options()).unwrap(), load_unet(&source, &options()).unwrap());
+    assert_eq!(first.revision(), second.revision());
+    assert_eq!((first.precision(), first.device()), (Precision::F32, Device::Cpu));
+    first.warm().unwrap();
+}
+
+#[test]
+fn a_device_that_is_not_there_is_said_before_anything_is_read() {
+    let absent = ComputeOptions { device: Device::Metal, ..options() };
+    let error = load_vae(&pocket().unwrap(), &absent).map(drop).unwrap_err();
+    assert_eq!(error.to_string(), "device metal is not in this build: build with --features metal, or use cpu");
+}

@@ -1,0 +1,71 @@
+//! Golden tensors and the tolerances they are held to.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use safetensors::SafeTensors;
+
+/// A folder of `tests/golden/models`.
+pub(crate) fn folder(model: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/models").join(model)
+}
+
+/// The networks' inputs and outputs for one model.
+pub(crate) struct Golden {
+    bytes: Vec<u8>,
+}
+
+impl Golden {
+    pub(crate) fn open(model: &str) -> Result<Self> {
+        let path = folder(model).join("networks.safetensors");
+        Ok(Self { bytes: std::fs::read(&path).with_context(|| path.display().to_string())? })
+    }
+
+    /// A tensor's values (token ids too, which f32 holds exactly) and its shape.
+    pub(crate) fn tensor(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
+        let file = SafeTensors::deserialize(&self.bytes)?;
+        let tensor = file.tensor(name)?;
+        let words = tensor.data().as_chunks::<4>().0.iter();
+        let values = match tensor.dtype() {
+            safetensors::Dtype::I32 => words.map(|word| i32::from_le_bytes(*word) as f32).collect(),
+            _ => words.map(|word| f32::from_le_bytes(*word)).collect(),
+        };
+        Ok((values, tensor.shape().to_vec()))
+    }
+
+    /// The rows of a tensor: its first dimension taken apart.
+    pub(crate) fn rows(&self, name: &str) -> Result<Vec<Vec<f32>>> {
+        let (values, shape) = self.tensor(name)?;
+        Ok(values.chunks_exact(values.len() / shape[0]).map(<[f32]>::to_vec).collect())
+    }
+
+    /// Rows of token ids.
+    pub(crate) fn token_ids(&self) -> Result<Vec<Vec<u32>>> {
+        let rows = self.rows("token_ids")?;
+        Ok(rows.into_iter().map(|row| row.into_iter().map(|id| id as u32).collect()).collect())
+    }
+}
+
+/// How far an f32 result may be from the reference: the relative L2 error, `‖found − expected‖ / ‖expected‖`.
+#[derive(Clone, Copy)]
+pub(crate) struct Bound(f64);
+
+/// For models of a few million parameters; the order of additions differs, nothing else may.
+pub(crate) const TINY: Bound = Bound(1e-5);
+
+impl Bound {
+    pub(crate) fn check(self, what: &str, found: &[f32], expected: &[f32]) -> Result<()> {
+        ensure!(found.len() == expected.len(), "{what} has {} values, not {}", found.len(), expected.len());
+        let error = relative_l2(found, expected);
+        println!("{what}: relative L2 error {error:.1e}");
+        ensure!(error <= self.0, "{what} is off by {error:.2e}, more than {:.0e}", self.0);
+        Ok(())
+    }
+}
+
+fn relative_l2(found: &[f32], expected: &[f32]) -> f64 {
+    let square = |value: f64| value * value;
+    let error: f64 = found.iter().zip(expected).map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
+    let size: f64 = expected.iter().map(|value| square(f64::from(*value))).sum();
+    (error / size).sqrt()
+}
