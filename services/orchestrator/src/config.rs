@@ -1,0 +1,95 @@
+//! The orchestrator's settings.
+
+use std::time::Duration;
+
+use darkroom_service_kit::{ServerConfig, ServiceConfig};
+use serde::{Deserialize, Serialize};
+
+/// All settings, with their defaults: one worker a stage on this machine's usual ports.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize)]
+pub struct Config {
+    /// Addresses of the text encoders, separated by commas.
+    #[arg(long, value_name = "ADDR,…", value_delimiter = ',', help_heading = "Stages")]
+    pub text_encoders: Vec<String>,
+    /// Addresses of the denoisers, separated by commas.
+    #[arg(long, value_name = "ADDR,…", value_delimiter = ',', help_heading = "Stages")]
+    pub denoisers: Vec<String>,
+    /// Addresses of the VAEs, separated by commas.
+    #[arg(long, value_name = "ADDR,…", value_delimiter = ',', help_heading = "Stages")]
+    pub vaes: Vec<String>,
+    /// Milliseconds between two looks at a worker's health.
+    #[arg(long, value_name = "MS", help_heading = "Stages", value_parser = clap::value_parser!(u64).range(10..))]
+    pub check_interval_ms: u64,
+    /// Seconds that a request waits for a stage that has no ready worker, before it is refused.
+    #[arg(long, value_name = "S", help_heading = "Stages")]
+    pub no_worker_wait_seconds: u64,
+    /// Seconds that a text encoder gets for an answer.
+    #[arg(long, value_name = "S", help_heading = "Stages", value_parser = clap::value_parser!(u64).range(1..))]
+    pub text_timeout_seconds: u64,
+    /// Seconds that a VAE gets for an answer.
+    #[arg(long, value_name = "S", help_heading = "Stages", value_parser = clap::value_parser!(u64).range(1..))]
+    pub vae_timeout_seconds: u64,
+    /// Seconds without any event after which a denoiser is given up.
+    #[arg(long, value_name = "S", help_heading = "Stages", value_parser = clap::value_parser!(u64).range(1..))]
+    pub denoise_stall_seconds: u64,
+    /// Requests that may wait; further ones are refused with a retry delay.
+    #[arg(long, value_name = "N", help_heading = "Requests", value_parser = clap::value_parser!(u32).range(1..))]
+    pub queue_limit: u32,
+    /// Pictures in one request.
+    #[arg(long, value_name = "N", help_heading = "Requests", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub max_images: u32,
+    /// Largest width and height in pixels.
+    #[arg(long, value_name = "N", help_heading = "Requests", value_parser = clap::value_parser!(u32).range(64..=2048))]
+    pub max_side: u32,
+    /// Seconds a step of a 512x512 picture is taken to last until the first was measured; only the autoscaling signal uses it.
+    #[arg(long, value_name = "S", help_heading = "Requests", value_parser = positive)]
+    pub assumed_step_seconds: f64,
+    /// The server's part.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub server: ServerConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            text_encoders: vec!["127.0.0.1:7001".into()],
+            denoisers: vec!["127.0.0.1:7003".into()],
+            vaes: vec!["127.0.0.1:7002".into()],
+            check_interval_ms: 1000,
+            no_worker_wait_seconds: 0,
+            text_timeout_seconds: 60,
+            vae_timeout_seconds: 300,
+            denoise_stall_seconds: 300,
+            queue_limit: 256,
+            max_images: 16,
+            max_side: 2048,
+            assumed_step_seconds: 1.0,
+            server: ServerConfig::on_port(7000),
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn check_interval(&self) -> Duration {
+        Duration::from_millis(self.check_interval_ms)
+    }
+
+    pub(crate) fn no_worker_wait(&self) -> Duration {
+        Duration::from_secs(self.no_worker_wait_seconds)
+    }
+}
+
+impl ServiceConfig for Config {
+    fn server(&self) -> &ServerConfig {
+        &self.server
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
+        Ok(value) => Err(format!("{value} is not above 0")),
+        Err(error) => Err(error.to_string()),
+    }
+}

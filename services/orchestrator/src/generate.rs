@@ -1,0 +1,213 @@
+//! The life of a request: queue, text, then each picture's denoising, decoding and file, each told as an event.
+//!
+//! Everything here lives in the request's one task, and its pictures in a `JoinSet` inside it: when the client's stream drops,
+//! the task is aborted, the set with it, and so every call to a stage.
+
+mod image_task;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use darkroom_service_kit::status;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{MissedTickBehavior, interval};
+use tonic::{Code, Status};
+
+use crate::admission::{Place, Slot};
+use crate::events::{Events, Gone, Times, Warning};
+use crate::job::Job;
+use crate::model::Model;
+use crate::prompts::{Embeddings, Prompts};
+use crate::queue::Standing;
+use crate::stages::calls::{Calls, refusal};
+use image_task::{ImageFailed, ImageTask, ImageTimes};
+
+/// Positions are told at most this often.
+const POSITIONS: Duration = Duration::from_secs(1);
+
+/// What all requests share.
+pub(crate) struct Generator {
+    pub(crate) calls: Arc<Calls>,
+    pub(crate) prompts: Prompts,
+    /// How long a request waits for a stage that is away.
+    pub(crate) patience: Duration,
+}
+
+/// One admitted request.
+pub(crate) struct Request {
+    pub(crate) job: Arc<Job>,
+    pub(crate) model: Arc<Model>,
+    pub(crate) place: Place,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) arrived: Instant,
+    pub(crate) events: Events,
+}
+
+/// Why a request ends without `completed`.
+enum End {
+    /// Nobody listens any more.
+    Gone,
+    Failed(Status),
+}
+
+impl From<Gone> for End {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<Status> for End {
+    fn from(status: Status) -> Self {
+        Self::Failed(status)
+    }
+}
+
+impl Generator {
+    /// Sees the request through to its last event.
+    pub(crate) async fn run(self: Arc<Self>, request: Request) {
+        let events = request.events.clone();
+        let request_id = request.job.request_id.clone();
+        match self.live(request).await {
+            Ok(()) => tracing::info!(%request_id, "completed"),
+            Err(End::Gone) => tracing::info!(%request_id, "the client has gone"),
+            Err(End::Failed(status)) => {
+                tracing::warn!(%request_id, code = ?status.code(), "failed: {}", status.message());
+                events.end(status).await;
+            }
+        }
+    }
+
+    async fn live(&self, mut request: Request) -> Result<(), End> {
+        let slot = self.wait(&mut request).await?;
+        let queue = request.arrived.elapsed();
+        request.events.started(&request.job).await?;
+
+        let text_started = Instant::now();
+        let Embeddings { prompt, negative, warnings } =
+            self.prompts.encode(&request.job, &request.model, request.deadline).await?;
+        let text_encoder = text_started.elapsed();
+
+        let task = ImageTask {
+            calls: Arc::clone(&self.calls),
+            job: Arc::clone(&request.job),
+            model: Arc::clone(&request.model),
+            deadline: request.deadline,
+            events: request.events.clone(),
+            prompt,
+            negative,
+        };
+        let times = Times { queue: queue.as_secs_f64(), text_encoder: text_encoder.as_secs_f64(), ..Times::default() };
+        self.images(request, task, slot, times, warnings).await
+    }
+
+    /// Waits for the first slot and tells the position meanwhile.
+    async fn wait(&self, request: &mut Request) -> Result<Slot, End> {
+        let mut told: Option<Standing> = None;
+        let mut lost = pin!(self.stage_lost());
+        let mut tick = interval(POSITIONS);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                slot = request.place.slot() => {
+                    return slot.ok_or_else(|| End::Failed(Status::internal("the queue has gone")));
+                }
+                // Without a worker nobody's turn comes: that is told, not waited out.
+                error = &mut lost => return Err(End::Failed(error)),
+                _ = tick.tick() => {
+                    let standing = request.place.standing();
+                    if let Some(standing) = standing.filter(|standing| Some(standing.position) != told.map(|t| t.position)) {
+                        told = Some(standing);
+                        request.events.queued(standing).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends when a stage has been away for longer than requests wait.
+    async fn stage_lost(&self) -> Status {
+        let mut changes = self.calls.stages.subscribe();
+        loop {
+            if let Err(error) = self.calls.stages.model_within(self.patience).await {
+                return refusal(&error);
+            }
+            if changes.changed().await.is_err() {
+                return Status::internal("nobody watches the stages");
+            }
+        }
+    }
+
+    /// All pictures, as many at once as there are slots.
+    async fn images(
+        &self,
+        mut request: Request,
+        task: ImageTask,
+        first: Slot,
+        mut times: Times,
+        warnings: Vec<Warning>,
+    ) -> Result<(), End> {
+        let started = Instant::now();
+        let (job, task) = (Arc::clone(&request.job), Arc::new(task));
+        let mut running = JoinSet::new();
+        let mut denoised = started;
+        let mut failures: Vec<Status> = Vec::new();
+        let (mut begun, mut ended) = (1, 0);
+        running.spawn(Arc::clone(&task).run(0, first));
+        while ended < job.num_images {
+            tokio::select! {
+                slot = request.place.slot(), if begun < job.num_images => {
+                    let slot = slot.ok_or_else(|| Status::internal("the queue has gone"))?;
+                    running.spawn(Arc::clone(&task).run(begun, slot));
+                    begun += 1;
+                }
+                Some(joined) = running.join_next() => {
+                    ended += 1;
+                    match outcome(joined)? {
+                        (_, Ok(ImageTimes { denoised: at, vae })) => {
+                            denoised = denoised.max(at);
+                            times.vae += vae.as_secs_f64();
+                        }
+                        (index, Err(status)) => {
+                            self.failed(&request, index, &status).await?;
+                            failures.push(status);
+                        }
+                    }
+                }
+            }
+        }
+        let failed = failures.len() as u32;
+        if failed == job.num_images
+            && let Some(status) = failures.pop()
+        {
+            return Err(End::Failed(status));
+        }
+        times.denoiser = (denoised - started).as_secs_f64();
+        times.total = request.arrived.elapsed().as_secs_f64();
+        request.events.completed(&job, failed, times, warnings).await?;
+        Ok(())
+    }
+
+    /// One picture could not be made. Past the deadline none can, and the request ends.
+    async fn failed(&self, request: &Request, index: u32, status: &Status) -> Result<(), End> {
+        if request.deadline.is_some() && status.code() == Code::DeadlineExceeded {
+            return Err(End::Failed(status::deadline_exceeded()));
+        }
+        self.calls.metrics.images_failed_total.increment(1);
+        request.events.image_failed(&request.job, index, status).await?;
+        Ok(())
+    }
+}
+
+/// A picture's task ends with its picture, its status, or a panic that it keeps to itself.
+fn outcome(
+    joined: Result<(u32, Result<ImageTimes, ImageFailed>), JoinError>,
+) -> Result<(u32, Result<ImageTimes, Status>), End> {
+    match joined {
+        Ok((index, Ok(times))) => Ok((index, Ok(times))),
+        Ok((index, Err(ImageFailed::Status(status)))) => Ok((index, Err(status))),
+        Ok((_, Err(ImageFailed::Gone))) => Err(End::Gone),
+        Err(error) => Err(End::Failed(Status::internal(format!("a picture's task failed: {error}")))),
+    }
+}

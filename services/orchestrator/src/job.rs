@@ -1,0 +1,63 @@
+//! A checked request: every field is in its range and every default is filled in.
+
+/// What a request asks for, ready to be queued.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Job {
+    pub(crate) request_id: String,
+    pub(crate) model: String,
+    pub(crate) prompt: String,
+    pub(crate) negative_prompt: String,
+    /// Pixels.
+    pub(crate) width: u32,
+    /// Pixels.
+    pub(crate) height: u32,
+    pub(crate) num_images: u32,
+    /// Of the first picture; picture i has the seed + i.
+    pub(crate) seed: u64,
+    /// As requests name it, such as "plms".
+    pub(crate) sampler: String,
+    pub(crate) num_inference_steps: u32,
+    pub(crate) guidance_scale: f64,
+    pub(crate) eta: f64,
+    pub(crate) clip_skip: u32,
+    /// 0: no previews.
+    pub(crate) preview_every: u32,
+    pub(crate) output: Output,
+    pub(crate) priority: Priority,
+}
+
+impl Job {
+    /// Whether the unconditional half is computed: for every scale but exactly 1.
+    pub(crate) fn guided(&self) -> bool {
+        self.guidance_scale != 1.0
+    }
+
+    /// The seed of picture `index`.
+    pub(crate) fn image_seed(&self, index: u32) -> u64 {
+        self.seed.wrapping_add(index.into())
+    }
+}
+
+/// What a picture is sent as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Output {
+    Picture(Format),
+    /// No picture: the final latents.
+    Latents,
+}
+
+/// A picture file's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Png,
+    Jpeg,
+    Webp,
+}
+
+/// Requests of a higher priority leave the queue first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Priority {
+    Low,
+    Normal,
+    High,
+}

@@ -1,0 +1,89 @@
+//! Puts the orchestrator together from its configuration.
+
+use std::sync::Arc;
+
+use darkroom_proto::v1::image_generation_server::ImageGenerationServer;
+use darkroom_service_kit::{Metrics, Readiness, Server, ServiceHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::Admission;
+use crate::config::Config;
+use crate::generate::Generator;
+use crate::metrics::OrchestratorMetrics;
+use crate::prompts::Prompts;
+use crate::queue::Queue;
+use crate::running::Running;
+use crate::service::ImageGenerationService;
+use crate::stages::Stages;
+use crate::stages::calls::Calls;
+use crate::validate::Limits;
+
+const SERVICE: &str = "orchestrator";
+/// Rows times latent pixels of one step that `assumed_step_seconds` speaks of: 512×512 pixels with guidance.
+const ASSUMED_WORK: f64 = 2.0 * 64.0 * 64.0;
+
+/// Binds the ports, starts to look for the workers and serves.
+///
+/// The orchestrator is *live* at once and *ready* when each stage has a ready worker and their models fit: only then can it keep
+/// what its readiness promises. Calls are answered before that too, with what is missing.
+///
+/// # Errors
+/// When a port cannot be bound, or an address in the configuration is none.
+pub async fn start(config: Config) -> anyhow::Result<ServiceHandle> {
+    let registry = Metrics::new(SERVICE);
+    let server = Server::bind(SERVICE, &config.server, registry.clone()).await?;
+    let metrics = Arc::new(OrchestratorMetrics::new(registry));
+    let stages = Stages::new(&config, Arc::clone(&metrics))?;
+    let queue = Queue::new(config.queue_limit as usize, config.assumed_step_seconds / ASSUMED_WORK);
+    let admission = Admission::new(queue, Arc::clone(&metrics));
+
+    let stopped = server.stopped();
+    stages.watch(config.check_interval(), &stopped);
+    let following = follow(Arc::clone(&stages), Arc::clone(&admission), server.readiness(), Arc::clone(&metrics));
+    tokio::spawn(until(stopped, following));
+
+    let calls = Arc::new(Calls::new(&config, Arc::clone(&stages), metrics));
+    let prompts = Prompts::new(Arc::clone(&calls));
+    let service = ImageGenerationService {
+        generator: Arc::new(Generator { calls, prompts, patience: config.no_worker_wait() }),
+        stages,
+        admission,
+        running: Running::default(),
+        limits: Limits { max_images: config.max_images, max_side: config.max_side },
+    };
+    let service = ImageGenerationServer::new(service)
+        .max_decoding_message_size(config.server.max_message_bytes)
+        .max_encoding_message_size(config.server.max_message_bytes);
+    server.service(service).serve()
+}
+
+/// Keeps slots, readiness and the model's gauge in step with the workers.
+async fn follow(
+    stages: Arc<Stages>,
+    admission: Arc<Admission>,
+    readiness: Readiness,
+    metrics: Arc<OrchestratorMetrics>,
+) {
+    let mut changes = stages.subscribe();
+    let mut served = None;
+    loop {
+        admission.set_slots(stages.slots());
+        match stages.model() {
+            Ok(model) => {
+                if served.as_ref() != Some(&model) {
+                    metrics.set_model(served.as_ref(), Some(&model));
+                    served = Some(model);
+                }
+                readiness.set_ready();
+            }
+            Err(error) => readiness.set_waiting(error.to_string()),
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn until(stopped: CancellationToken, task: impl Future<Output = ()>) {
+    _ = stopped.run_until_cancelled(task).await;
+}

@@ -1,0 +1,143 @@
+//! The orchestrator and three fakes on free ports of this machine.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use darkroom_proto::v1::denoiser_server::DenoiserServer;
+use darkroom_proto::v1::generate_event::Event;
+use darkroom_proto::v1::image_generation_client::ImageGenerationClient;
+use darkroom_proto::v1::text_encoder_server::TextEncoderServer;
+use darkroom_proto::v1::vae_server::VaeServer;
+use darkroom_proto::v1::{GenerateEvent, GenerateRequest};
+use darkroom_service_kit::{Metrics, Server, ServerConfig, ServiceHandle, channel};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tonic::transport::Channel;
+use tonic::{Request, Status, Streaming};
+
+use super::fakes::{Behaviour, FakeDenoiser, FakeTextEncoder, FakeVae};
+use crate::Config;
+
+/// Nothing here takes longer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(super) struct Fleet {
+    pub(super) behaviour: Arc<Behaviour>,
+    pub(super) text_encoder: ServiceHandle,
+    pub(super) denoiser: ServiceHandle,
+    pub(super) vae: ServiceHandle,
+    pub(super) orchestrator: ServiceHandle,
+    pub(super) client: ImageGenerationClient<Channel>,
+}
+
+async fn bind(name: &'static str) -> Server {
+    let server = Server::bind(name, &ServerConfig::on_port(0), Metrics::new(name)).await.unwrap();
+    server.readiness().set_ready();
+    server
+}
+
+impl Fleet {
+    pub(super) async fn start() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    /// A fleet whose orchestrator's configuration is changed by `change`; ready.
+    pub(super) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let fleet = Self::unready(change).await;
+        timeout(PATIENCE, fleet.orchestrator.ready()).await.unwrap().unwrap();
+        fleet
+    }
+
+    /// The same, without waiting for it.
+    pub(super) async fn unready(change: impl FnOnce(&mut Config)) -> Self {
+        let behaviour = Arc::new(Behaviour::default());
+        let text_encoder = TextEncoderServer::new(FakeTextEncoder(Arc::clone(&behaviour)));
+        let text_encoder = bind("text-encoder").await.service(text_encoder).serve().unwrap();
+        let denoiser = DenoiserServer::new(FakeDenoiser(Arc::clone(&behaviour)));
+        let denoiser = bind("denoiser").await.service(denoiser).serve().unwrap();
+        let vae = bind("vae").await.service(VaeServer::new(FakeVae(Arc::clone(&behaviour)))).serve().unwrap();
+        let mut config = Config {
+            text_encoders: vec![text_encoder.grpc_addr.to_string()],
+            denoisers: vec![denoiser.grpc_addr.to_string()],
+            vaes: vec![vae.grpc_addr.to_string()],
+            check_interval_ms: 50,
+            server: ServerConfig::on_port(0),
+            ..Config::default()
+        };
+        change(&mut config);
+        let orchestrator = crate::start(config).await.unwrap();
+        let client = ImageGenerationClient::new(channel::lazy(&orchestrator.grpc_addr.to_string()).unwrap());
+        Self { behaviour, text_encoder, denoiser, vae, orchestrator, client }
+    }
+
+    pub(super) fn set_step_time(&self, step_time: Duration) {
+        *self.behaviour.step_time.lock().unwrap() = step_time;
+    }
+
+    pub(super) async fn generate(
+        &self,
+        request: impl tonic::IntoRequest<GenerateRequest>,
+    ) -> Result<Streaming<GenerateEvent>, Status> {
+        let request: Request<GenerateRequest> = request.into_request();
+        Ok(self.client.clone().generate(request).await?.into_inner())
+    }
+
+    /// All events, and the status if the stream does not end well.
+    pub(super) async fn all(&self, request: impl tonic::IntoRequest<GenerateRequest>) -> (Vec<Event>, Option<Status>) {
+        match self.generate(request).await {
+            Ok(mut stream) => timeout(PATIENCE, rest(&mut stream)).await.unwrap(),
+            Err(status) => (Vec::new(), Some(status)),
+        }
+    }
+
+    /// Waits until `condition` holds.
+    pub(super) async fn eventually(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !condition(self) {
+            assert!(Instant::now() < until, "{what} never came");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub(super) async fn metrics(&self) -> String {
+        let mut stream = TcpStream::connect(self.orchestrator.http_addr).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    }
+}
+
+async fn rest(stream: &mut Streaming<GenerateEvent>) -> (Vec<Event>, Option<Status>) {
+    let mut events = Vec::new();
+    loop {
+        match stream.message().await {
+            Ok(Some(event)) => events.push(event.event.unwrap()),
+            Ok(None) => return (events, None),
+            Err(status) => return (events, Some(status)),
+        }
+    }
+}
+
+pub(super) async fn next(stream: &mut Streaming<GenerateEvent>) -> Event {
+    let event = timeout(PATIENCE, stream.message()).await.unwrap();
+    event.unwrap().unwrap().event.unwrap()
+}
+
+pub(super) fn request() -> GenerateRequest {
+    GenerateRequest { prompt: "a red circle".into(), seed: Some(42), ..GenerateRequest::default() }
+}
+
+/// One word an event.
+pub(super) fn kinds(events: &[Event]) -> Vec<&'static str> {
+    let kind = |event: &Event| match event {
+        Event::Queued(_) => "queued",
+        Event::Started(_) => "started",
+        Event::Step(_) => "step",
+        Event::Image(_) => "image",
+        Event::ImageFailed(_) => "image_failed",
+        Event::Completed(_) => "completed",
+    };
+    events.iter().map(kind).collect()
+}

@@ -1,0 +1,6 @@
+//! The orchestrator against stages that keep the protocol and have no models.
+
+pub(crate) mod fakes;
+mod fleet;
+mod flow;
+mod refusals;

@@ -1,0 +1,128 @@
+//! Each field's refusal, as a table, and the defaults.
+
+use super::*;
+use crate::tests::fakes;
+
+const LIMITS: Limits = Limits { max_images: 16, max_side: 2048 };
+
+fn request() -> GenerateRequest {
+    GenerateRequest { prompt: "a red circle".into(), ..GenerateRequest::default() }
+}
+
+fn check(request: GenerateRequest) -> Result<Job, String> {
+    let mut drawn = 0;
+    let random = || {
+        drawn += 1;
+        drawn
+    };
+    validate(request, &fakes::model(), LIMITS, random).map_err(|refusal| refusal.to_string())
+}
+
+#[test]
+fn absent_fields_take_the_models_defaults() {
+    let job = check(request()).unwrap();
+    let defaults = fakes::model().defaults;
+    assert_eq!((job.width, job.height), (defaults.width, defaults.height));
+    assert_eq!((job.num_images, job.num_inference_steps), (1, defaults.num_inference_steps));
+    assert_eq!((job.guidance_scale, job.eta, job.clip_skip), (defaults.guidance_scale, 0.0, 0));
+    assert_eq!((job.sampler.as_str(), job.model.as_str()), ("plms", "fake"));
+    assert_eq!((job.output, job.priority), (Output::Picture(Format::Png), Priority::Normal));
+    assert_eq!((job.seed, job.request_id.as_str()), (1, "0000000000000002"));
+}
+
+#[test]
+fn given_fields_are_kept() {
+    let job = check(GenerateRequest {
+        request_id: "mine 1".into(),
+        width: Some(128),
+        seed: Some(u64::MAX),
+        sampler: "ddim".into(),
+        eta: Some(1.0),
+        guidance_scale: Some(1.0),
+        output_format: v1::OutputFormat::Latents.into(),
+        priority: v1::Priority::High.into(),
+        ..request()
+    })
+    .unwrap();
+    assert_eq!((job.request_id.as_str(), job.width, job.eta), ("mine 1", 128, 1.0));
+    assert_eq!((job.output, job.priority), (Output::Latents, Priority::High));
+    assert!(!job.guided());
+    assert_eq!(job.image_seed(2), 1);
+}
+
+#[test]
+fn each_wrong_field_is_named_with_its_value_and_its_range() {
+    let cases: Vec<(GenerateRequest, &str)> = vec![
+        (GenerateRequest::default(), "prompt: is empty, 1 to 8192 characters are needed"),
+        (GenerateRequest { prompt: " \n".into(), ..request() }, "prompt: is empty, 1 to 8192 characters are needed"),
+        (
+            GenerateRequest { prompt: "ä".repeat(10_000), ..request() },
+            "prompt: has 10000 characters, at most 8192 are allowed",
+        ),
+        (
+            GenerateRequest { negative_prompt: "x".repeat(8193), ..request() },
+            "negative_prompt: has 8193 characters, at most 8192 are allowed",
+        ),
+        (
+            GenerateRequest { width: Some(500), ..request() },
+            "width: 500 is not allowed, it must be a multiple of 8 from 64 to 512",
+        ),
+        (
+            GenerateRequest { height: Some(0), ..request() },
+            "height: 0 is not allowed, it must be a multiple of 8 from 64 to 512",
+        ),
+        (
+            GenerateRequest { width: Some(100_000), ..request() },
+            "width: 100000 is not allowed, it must be a multiple of 8 from 64 to 512",
+        ),
+        (
+            GenerateRequest { num_inference_steps: Some(0), ..request() },
+            "num_inference_steps: 0 is not allowed, it must be 1 to 1000",
+        ),
+        (
+            GenerateRequest { num_inference_steps: Some(100_000), ..request() },
+            "num_inference_steps: 100000 is not allowed, it must be 1 to 1000",
+        ),
+        (
+            GenerateRequest { sampler: "k_lms".into(), ..request() },
+            "sampler: \"k_lms\" is not known, use one of plms, ddim, euler",
+        ),
+        (
+            GenerateRequest { model: "sdxl".into(), ..request() },
+            "model: \"sdxl\" is not served here, known is \"fake\"",
+        ),
+        (
+            GenerateRequest { guidance_scale: Some(f64::NAN), ..request() },
+            "guidance_scale: NaN is not allowed, it must be 0 to 50",
+        ),
+        (
+            GenerateRequest { guidance_scale: Some(50.5), ..request() },
+            "guidance_scale: 50.5 is not allowed, it must be 0 to 50",
+        ),
+        (
+            GenerateRequest { guidance_scale: Some(f64::NEG_INFINITY), ..request() },
+            "guidance_scale: -inf is not allowed, it must be 0 to 50",
+        ),
+        (GenerateRequest { eta: Some(1.5), ..request() }, "eta: 1.5 is not allowed, it must be 0 to 1"),
+        (GenerateRequest { eta: Some(0.5), ..request() }, "eta: 0.5 is only for the sampler ddim, plms takes 0"),
+        (GenerateRequest { num_images: Some(0), ..request() }, "num_images: 0 is not allowed, it must be 1 to 16"),
+        (GenerateRequest { num_images: Some(17), ..request() }, "num_images: 17 is not allowed, it must be 1 to 16"),
+        (GenerateRequest { clip_skip: Some(2), ..request() }, "clip_skip: 2 is not allowed, it must be 0 to 1"),
+        (
+            GenerateRequest { request_id: "x".repeat(129), ..request() },
+            "request_id: has 129 characters, at most 128 are allowed",
+        ),
+        (
+            GenerateRequest { request_id: "a\nb".into(), ..request() },
+            "request_id: holds '\\n', only printable ASCII is allowed",
+        ),
+        (
+            GenerateRequest { output_format: 77, ..request() },
+            "output_format: 77 is not known, use PNG, JPEG, WEBP or LATENTS",
+        ),
+        (GenerateRequest { priority: -1, ..request() }, "priority: -1 is not known, use LOW, NORMAL or HIGH"),
+    ];
+    for (request, message) in cases {
+        assert_eq!(check(request).unwrap_err(), message);
+    }
+}
