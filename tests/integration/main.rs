@@ -1,1 +1,16 @@
-//! Placeholder.
+//! Darkroom as its users and operators meet it: whole fleets in this process, and the real programs beside it.
+
+mod asking;
+mod bad_input;
+mod bad_tensors;
+mod cancel;
+mod command;
+mod generate;
+mod house;
+mod layouts;
+mod metrics;
+mod model_files;
+mod operations;
+mod outputs;
+mod pictures;
+mod processes;

@@ -1,7 +1,12 @@
-//! What Darkroom's tests share: seeded models, file formats, a fleet on port 0, drawn scenes and their judge.
+//! What Darkroom's tests share: a fleet on port 0, its programs as real processes, seeded models, file formats, drawn scenes
+//! and their judge.
 
 pub mod fleet;
 pub mod formats;
+pub mod gallery;
 pub mod judge;
+pub mod program;
 pub mod scenes;
+pub mod scrape;
 pub mod seeded;
+pub mod wait;

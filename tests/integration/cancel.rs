@@ -1,0 +1,123 @@
+//! Work that nobody waits for any more stops: after a disconnect, after a deadline, and without harm to others.
+
+use std::time::Duration;
+
+use darkroom_client::{Client, Code, Event, Generation};
+use testkit::fleet::{Fleet, Service};
+use testkit::wait;
+use tokio_stream::StreamExt as _;
+
+use crate::asking::{STEPS, endless, image, refusal, small};
+
+const PROMPT: &str = "a red circle on a white background";
+const STEPS_TOTAL: &str = "darkroom_steps_total";
+const WASTED: &str = "darkroom_wasted_steps_total";
+
+/// Reads events until the denoiser works on the request, and gives the step that it has done.
+async fn first_step(generation: &mut Generation) -> anyhow::Result<u32> {
+    wait::within("the first step", async {
+        while let Some(event) = generation.next().await {
+            if let Event::Step(step) = event? {
+                return Ok(step.step);
+            }
+        }
+        anyhow::bail!("the request ended without a step")
+    })
+    .await
+}
+
+/// Holds the denoiser's count of evaluations against those of a small request alone: nothing else may be running.
+async fn nothing_else_runs(fleet: &Fleet, client: &Client) -> anyhow::Result<()> {
+    let before = fleet.metrics(Service::Denoiser).await?.sum(STEPS_TOTAL, &[]);
+    image(client, small(PROMPT).sampler("ddim")).await?;
+    let after = fleet.metrics(Service::Denoiser).await?.sum(STEPS_TOTAL, &[]);
+    assert_eq!(after - before, f64::from(STEPS), "evaluations that belong to nobody");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disconnect_stops_the_denoiser() -> anyhow::Result<()> {
+    let fleet = Fleet::with_pocket_model().start().await?;
+    let client = fleet.client().await?;
+    let mut generation = client.generate(endless(PROMPT)).await?;
+    let seen = first_step(&mut generation).await?;
+    drop(generation);
+
+    let wasted = fleet.metric_reaches(Service::Denoiser, WASTED, &[("reason", "cancelled")], 1.0).await?;
+    let metrics = fleet.metrics(Service::Denoiser).await?;
+    assert_eq!(metrics.sum(STEPS_TOTAL, &[]), wasted, "all of its evaluations were wasted, and no other was made");
+    // PLMS, the default, has done one evaluation more than steps. One was running when the news of a step came, and one while
+    // the news of the drop was under way.
+    assert!(wasted <= f64::from(seen + 3), "{wasted} evaluations, dropped after step {seen}");
+    nothing_else_runs(&fleet, &client).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_connection_stops_the_denoiser() -> anyhow::Result<()> {
+    let fleet = Fleet::with_pocket_model().start().await?;
+    let lost = fleet.client().await?;
+    let mut generation = lost.generate(endless(PROMPT)).await?;
+    first_step(&mut generation).await?;
+    drop((lost, generation));
+    fleet.metric_reaches(Service::Denoiser, WASTED, &[("reason", "cancelled")], 1.0).await?;
+    nothing_else_runs(&fleet, &fleet.client().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_pictures_of_a_dropped_request_stop() -> anyhow::Result<()> {
+    let fleet = Fleet::with_pocket_model().denoiser(|config| config.max_batch = 2).start().await?;
+    let client = fleet.client().await?;
+    // Two in the batch, the others in line.
+    let mut generation = client.generate(endless(PROMPT).num_images(6)).await?;
+    first_step(&mut generation).await?;
+    drop(generation);
+    fleet.metric_reaches(Service::Denoiser, WASTED, &[("reason", "cancelled")], 1.0).await?;
+    nothing_else_runs(&fleet, &client).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_ends_the_work() -> anyhow::Result<()> {
+    let fleet = Fleet::with_pocket_model().start().await?;
+    let client = fleet.client().await?;
+    // The text is encoded then, so that the deadline passes while the denoiser works.
+    image(&client, small(PROMPT)).await?;
+    let before = fleet.metrics(Service::Denoiser).await?.sum(STEPS_TOTAL, &[]);
+
+    let error = refusal(&client, endless(PROMPT).width(128).height(128).deadline(Duration::from_millis(1500))).await;
+    assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
+    assert!(error.to_string().contains("deadline"), "{error}");
+
+    let wasted = fleet.metric_reaches(Service::Denoiser, WASTED, &[], 1.0).await?;
+    let after = fleet.metrics(Service::Denoiser).await?.sum(STEPS_TOTAL, &[]);
+    assert_eq!(after - before, wasted, "all of its evaluations were wasted");
+    nothing_else_runs(&fleet, &client).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_who_leave_do_not_harm_five_who_stay() -> anyhow::Result<()> {
+    let fleet = Fleet::with_pocket_model().start().await?;
+    let client = fleet.client().await?;
+    let stays = |seed| small(PROMPT).seed(seed);
+    let mut alone = Vec::new();
+    for seed in 0..5 {
+        alone.push(image(&client, stays(seed)).await?);
+    }
+
+    let mut leaving = Vec::new();
+    for seed in 0..5 {
+        leaving.push(client.generate(endless(PROMPT).seed(seed)).await?);
+    }
+    // At least one of them is in the batch when the others come.
+    first_step(&mut leaving[0]).await?;
+    let staying: Vec<_> = (0..5)
+        .map(|seed| {
+            let (client, request) = (client.clone(), stays(seed));
+            tokio::spawn(async move { image(&client, request).await })
+        })
+        .collect();
+    drop(leaving);
+    for (task, alone) in staying.into_iter().zip(&alone) {
+        assert_eq!(&task.await??, alone, "a neighbour's end changed a picture");
+    }
+    nothing_else_runs(&fleet, &client).await
+}
