@@ -1,23 +1,28 @@
 //! The seam on candle: CPUs in f32, CUDA and Metal in f32, bf16 or f16.
 //!
 //! Images are kept channels-first, as candle's convolutions want them; the views between images and tokens are transposed
-//! and cost nothing until something needs them contiguous. Nothing is fused: an epilogue is a few pointwise passes.
+//! and cost nothing until something needs them contiguous. On GPUs nothing is fused: an epilogue is a few pointwise passes.
 
 mod attention;
 mod conv;
+mod cpu;
 mod device;
+mod gpu;
+mod linear;
 mod norm;
-mod weights;
+#[cfg(test)]
+mod tests;
 
 use candle_core::{DType, Device, Tensor};
 
 pub use attention::KeysValues;
 pub use conv::Conv;
+pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
-pub use weights::Linear;
 
 use super::{Activation, Backend, ConvGeometry, Epilogue, Mask, ModelError};
 use crate::weights::WeightTensor;
+use norm::Vector;
 
 /// candle on one device, in one number format.
 #[derive(Clone, Debug)]
@@ -42,11 +47,11 @@ impl Backend for Candle {
         bias: &WeightTensor<'_>,
         geometry: ConvGeometry,
     ) -> Result<Conv, ModelError> {
-        Ok(Conv::new(self.weight(weight)?, self.weight(bias)?, geometry)?)
+        Ok(Conv { weight: self.weight(weight)?, bias: self.bias(bias)?, geometry })
     }
 
     fn pack_linear(&self, weight: &WeightTensor<'_>, bias: Option<&WeightTensor<'_>>) -> Result<Linear, ModelError> {
-        let bias = bias.map(|bias| self.weight(bias)).transpose()?;
+        let bias = bias.map(|bias| self.bias(bias)).transpose()?;
         Ok(Linear::new(&self.weight(weight)?, bias)?)
     }
 
@@ -61,7 +66,7 @@ impl Backend for Candle {
         groups: usize,
         eps: f64,
     ) -> Result<GroupNorm, ModelError> {
-        Ok(GroupNorm::new(&self.weight_f32(weight)?, &self.weight_f32(bias)?, groups, eps)?)
+        Ok(GroupNorm { weight: self.vector(weight)?, bias: self.vector(bias)?, groups, eps })
     }
 
     fn pack_layer_norm(
@@ -70,7 +75,7 @@ impl Backend for Candle {
         bias: &WeightTensor<'_>,
         eps: f64,
     ) -> Result<LayerNorm, ModelError> {
-        Ok(LayerNorm::new(self.weight_f32(weight)?, self.weight_f32(bias)?, eps))
+        Ok(LayerNorm { weight: self.vector(weight)?, bias: self.vector(bias)?, eps })
     }
 
     fn pack_embedding(&self, table: &WeightTensor<'_>) -> Result<Tensor, ModelError> {
@@ -95,35 +100,35 @@ impl Backend for Candle {
     }
 
     fn conv2d(&self, conv: &Conv, x: &Tensor, epilogue: Epilogue<'_, Tensor>) -> Result<Tensor, ModelError> {
-        Ok(finish(conv.forward(x)?, epilogue)?)
+        self.finish(conv.apply(x)?, Some(&conv.bias), &epilogue)
     }
 
     fn upsample_conv2d(&self, conv: &Conv, x: &Tensor, (height, width): (usize, usize)) -> Result<Tensor, ModelError> {
-        Ok(conv.forward(&x.contiguous()?.upsample_nearest2d(height, width)?)?)
+        let enlarged = x.contiguous()?.upsample_nearest2d(height, width)?;
+        self.finish(conv.apply(&enlarged)?, Some(&conv.bias), &Epilogue::none())
     }
 
     fn linear(&self, linear: &Linear, x: &Tensor, epilogue: Epilogue<'_, Tensor>) -> Result<Tensor, ModelError> {
-        Ok(finish(linear.forward(x)?, epilogue)?)
+        self.finish(linear.apply(x)?, linear.bias.as_ref(), &epilogue)
     }
 
     fn geglu(&self, geglu: &Linear, x: &Tensor) -> Result<Tensor, ModelError> {
-        let both = geglu.forward(x)?.chunk(2, 2)?;
-        match both.as_slice() {
-            [value, gate] => Ok((value * gate.contiguous()?.gelu_erf()?)?),
-            _ => Err(ModelError::Compute("a gated layer has an odd number of outputs".into())),
-        }
+        let both = geglu.apply(x)?;
+        let bias = geglu.bias.as_ref().ok_or_else(|| ModelError::Compute("a gated layer has no bias".into()))?;
+        Ok(if self.on_cpu() { cpu::geglu(&both, &bias.values) } else { gpu::geglu(&both, &bias.tensor) }?)
     }
 
     fn group_norm(&self, norm: &GroupNorm, x: &Tensor, activation: Activation) -> Result<Tensor, ModelError> {
-        Ok(activate(norm.forward(x)?, activation)?)
+        Ok(if self.on_cpu() { cpu::group_norm(norm, x, activation) } else { gpu::group_norm(norm, x, activation) }?)
     }
 
     fn layer_norm(&self, norm: &LayerNorm, x: &Tensor) -> Result<Tensor, ModelError> {
-        Ok(norm.forward(x)?)
+        Ok(if self.on_cpu() { cpu::layer_norm(norm, x) } else { gpu::layer_norm(norm, x) }?)
     }
 
     fn keys_values(&self, to_k: &Linear, to_v: &Linear, x: &Tensor, heads: usize) -> Result<KeysValues, ModelError> {
-        Ok(KeysValues::new(&to_k.forward(x)?, &to_v.forward(x)?, heads)?)
+        let project = |linear| self.linear(linear, x, Epilogue::none());
+        Ok(KeysValues::new(&project(to_k)?, &project(to_v)?, heads)?)
     }
 
     fn attention(
@@ -157,23 +162,33 @@ impl Backend for Candle {
     }
 }
 
-/// What [`Epilogue`] promises, one pass after another.
-fn finish(mut y: Tensor, epilogue: Epilogue<'_, Tensor>) -> candle_core::Result<Tensor> {
-    if let Some(bias) = epilogue.channel_bias {
-        let (batch, _, channels) = bias.dims3()?;
-        y = y.broadcast_add(&bias.reshape((batch, channels, 1, 1))?)?;
+impl Candle {
+    /// On a CPU every tensor is f32: [`Candle::open`] sees to that.
+    fn on_cpu(&self) -> bool {
+        self.device.is_cpu()
     }
-    y = activate(y, epilogue.activation)?;
-    match epilogue.residual {
-        Some(residual) => y + residual,
-        None => Ok(y),
-    }
-}
 
-fn activate(x: Tensor, activation: Activation) -> candle_core::Result<Tensor> {
-    match activation {
-        Activation::None => Ok(x),
-        Activation::Silu => x.silu(),
-        Activation::QuickGelu => &x * candle_nn::ops::sigmoid(&(&x * 1.702)?)?,
+    fn finish(&self, y: Tensor, bias: Option<&Vector>, epilogue: &Epilogue<'_, Tensor>) -> Result<Tensor, ModelError> {
+        Ok(if self.on_cpu() {
+            cpu::finish(&y, bias.map(|bias| bias.values.as_slice()), epilogue)
+        } else {
+            gpu::finish(y, bias.map(|bias| &bias.tensor), epilogue)
+        }?)
+    }
+
+    /// A weight in the precision of the activations.
+    fn weight(&self, tensor: &WeightTensor<'_>) -> Result<Tensor, ModelError> {
+        let values = Tensor::from_vec(tensor.to_f32(), tensor.shape.as_slice(), &self.device)?;
+        Ok(values.to_dtype(self.dtype)?)
+    }
+
+    /// A bias in the precision of the activations.
+    fn bias(&self, tensor: &WeightTensor<'_>) -> Result<Vector, ModelError> {
+        Ok(self.vector(tensor)?.in_dtype(self.dtype)?)
+    }
+
+    /// A normalisation's weight: f32 always.
+    fn vector(&self, tensor: &WeightTensor<'_>) -> Result<Vector, ModelError> {
+        Ok(Vector::new(tensor.to_f32(), &self.device)?)
     }
 }

@@ -10,7 +10,7 @@ pub struct ComputeOptions {
     pub device: Device,
     /// In what precision weights and activations are kept.
     pub precision: Precision,
-    /// CPU threads, shared by all models of the process; absent is one a physical core.
+    /// CPU threads, shared by all models of the process; absent is one for each that the system has.
     pub threads: Option<usize>,
 }
 

@@ -1,58 +1,39 @@
-//! Normalisations on candle, with statistics in f32 whatever the activations are.
-//!
-//! The variance is taken of centred values: `E[x²] − E[x]²` loses digits where the mean is large, as it is in CLIP.
+//! The weights of normalisations: always f32, in main memory too.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 /// Scale and shift of each channel, over groups of channels; Wu 2018, arXiv:1803.08494.
 #[derive(Debug)]
 pub struct GroupNorm {
-    weight: Tensor,
-    bias: Tensor,
-    groups: usize,
-    eps: f64,
-}
-
-impl GroupNorm {
-    pub(super) fn new(weight: &Tensor, bias: &Tensor, groups: usize, eps: f64) -> Result<Self> {
-        let per_group = weight.elem_count() / groups;
-        let shape = (1, groups, per_group, 1);
-        Ok(Self { weight: weight.reshape(shape)?, bias: bias.reshape(shape)?, groups, eps })
-    }
-
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (batch, channels, height, width) = x.dims4()?;
-        let grouped = x.to_dtype(DType::F32)?.reshape((batch, self.groups, ()))?;
-        let normed = standardise(&grouped, self.eps)?
-            .reshape((batch, self.groups, channels / self.groups, height * width))?
-            .broadcast_mul(&self.weight)?
-            .broadcast_add(&self.bias)?;
-        normed.reshape((batch, channels, height, width))?.to_dtype(x.dtype())
-    }
+    pub(super) weight: Vector,
+    pub(super) bias: Vector,
+    pub(super) groups: usize,
+    pub(super) eps: f64,
 }
 
 /// Scale and shift of each feature of a token; Ba 2016, arXiv:1607.06450.
 #[derive(Debug)]
 pub struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
-    eps: f64,
+    pub(super) weight: Vector,
+    pub(super) bias: Vector,
+    pub(super) eps: f64,
 }
 
-impl LayerNorm {
-    pub(super) fn new(weight: Tensor, bias: Tensor, eps: f64) -> Self {
-        Self { weight, bias, eps }
-    }
-
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x32 = x.to_dtype(DType::F32)?.contiguous()?;
-        standardise(&x32, self.eps)?.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)?.to_dtype(x.dtype())
-    }
+/// One number a channel, on the device and in main memory.
+#[derive(Debug)]
+pub(super) struct Vector {
+    pub(super) tensor: Tensor,
+    pub(super) values: Vec<f32>,
 }
 
-/// Mean zero and variance one along the last dimension.
-fn standardise(x: &Tensor, eps: f64) -> Result<Tensor> {
-    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-    centred.broadcast_mul(&(variance + eps)?.sqrt()?.recip()?)
+impl Vector {
+    pub(super) fn new(values: Vec<f32>, device: &Device) -> Result<Self> {
+        Ok(Self { tensor: Tensor::from_slice(&values, values.len(), device)?, values })
+    }
+
+    /// With the device's copy in another precision.
+    pub(super) fn in_dtype(mut self, dtype: candle_core::DType) -> Result<Self> {
+        self.tensor = self.tensor.to_dtype(dtype)?;
+        Ok(self)
+    }
 }
