@@ -1,6 +1,6 @@
 //! Bytes that weights are read from in place: a mapped file, the program itself, or an inflated archive entry.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::ops::Deref;
 use std::path::Path;
@@ -29,8 +29,8 @@ impl Blob {
     pub(crate) fn map(path: &Path) -> Result<Self, LoadError> {
         let name = path.display().to_string();
         let read = |source: io::Error| LoadError::Read { file: name.clone(), source };
-        let file = File::open(path).map_err(read)?;
-        let metadata = file.metadata().map_err(read)?;
+        // Looked at before it is opened: to open a pipe would be to wait for whoever writes to it.
+        let metadata = fs::metadata(path).map_err(read)?;
         if !metadata.is_file() {
             return Err(LoadError::malformed(&name, "not a regular file"));
         }
@@ -38,6 +38,7 @@ impl Blob {
             // An empty file cannot be mapped.
             return Ok(Self { file: name.into(), bytes: Bytes::Embedded(&[]) });
         }
+        let file = File::open(path).map_err(read)?;
         // SAFETY: the map is read-only and private to us. As with every mapped file, another process that truncates or
         // rewrites it while it is in use would be seen here; models are files that nobody edits in place.
         #[allow(unsafe_code)]

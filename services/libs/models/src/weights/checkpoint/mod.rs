@@ -5,6 +5,7 @@
 //! nothing in it is ever executed, and what is not a tensor (Lightning's callbacks, optimizer classes, …) is skipped.
 
 mod archive;
+mod calls;
 mod limits;
 mod machine;
 mod objects;
