@@ -5,7 +5,7 @@ use std::sync::Arc;
 use darkroom_engine::{Budget, DenoiseModel, Denoiser, DenoiserOptions, LatentSize, Loaded, ModelError, Observer, Row};
 use darkroom_models::config::Defaults;
 use darkroom_models::source::LatentRgb;
-use darkroom_models::stage::{self, Context, UnetModel, UnetRow};
+use darkroom_models::stage::{self, Context, Device, UnetModel, UnetRow};
 use darkroom_proto::v1::StageInfo;
 use darkroom_samplers::NoiseSchedule;
 use darkroom_stage_kit::model;
@@ -46,18 +46,32 @@ pub(crate) fn start(
             defaults,
             latent_rgb,
         };
-        Ok((Unet(unet), facts))
+        let rows_at_once = rows_at_once(unet.device());
+        Ok((Unet { model: unet, rows_at_once }, facts))
     })
 }
 
 /// The UNet behind the engine's trait.
-struct Unet(Box<dyn UnetModel>);
+struct Unet {
+    model: Box<dyn UnetModel>,
+    /// Rows in one forward pass at most.
+    rows_at_once: usize,
+}
+
+/// On a CPU one row after the other: so a row's bits cannot depend on its neighbours, and the layers' working sets stay in
+/// the cache. Four guided pictures of the embedded model took half of the processor time that one pass of eight rows takes.
+fn rows_at_once(device: Device) -> usize {
+    match device {
+        Device::Cpu => 1,
+        Device::Cuda(_) | Device::Metal => usize::MAX,
+    }
+}
 
 impl DenoiseModel for Unet {
     type Context = Context;
 
     fn prepare(&mut self, prompt_embeds: &[f32], tokens: usize) -> Result<Context, ModelError> {
-        Ok(self.0.context(prompt_embeds, tokens)?)
+        Ok(self.model.context(prompt_embeds, tokens)?)
     }
 
     fn predict(&mut self, rows: &[Row<'_, Context>], size: LatentSize) -> Result<Vec<Vec<f32>>, ModelError> {
@@ -65,6 +79,10 @@ impl DenoiseModel for Unet {
             .iter()
             .map(|row| UnetRow { latents: row.latents, timestep: row.timestep, context: row.context })
             .collect();
-        Ok(self.0.predict(&rows, size.height, size.width)?)
+        let mut noise_pred = Vec::with_capacity(rows.len());
+        for rows in rows.chunks(self.rows_at_once) {
+            noise_pred.extend(self.model.predict(rows, size.height, size.width)?);
+        }
+        Ok(noise_pred)
     }
 }

@@ -1,4 +1,5 @@
 //! The denoiser with the embedded model, called over gRPC.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it expects by panicking")]
 
 use std::time::Duration;
 
@@ -118,28 +119,42 @@ async fn a_stream_tells_acceptance_steps_previews_and_latents() {
     handle.drain().await.unwrap();
 }
 
-#[tokio::test]
-async fn requests_of_all_kinds_share_batches() {
-    let (handle, client) = serve().await;
+/// One request of every kind: all samplers, with and without guidance and eta, of different lengths.
+fn kinds() -> Vec<DenoiseRequest> {
     let kinds = [("plms", 2.0), ("ddim", 7.5), ("dpmpp_2m", 1.0), ("euler", 3.0), ("euler_a", 1.0), ("ddim", 0.0)];
-    let runs: Vec<_> = kinds
-        .into_iter()
-        .zip(1..)
-        .map(|((sampler, guidance_scale), seed)| {
-            let mut client = client.clone();
-            let negative_prompt_embeds = if guidance_scale == 1.0 { None } else { embeds(0.0) };
-            let eta = if sampler == "ddim" { 0.5 } else { 0.0 };
-            let sampler = sampler.to_owned();
-            let base = request(seed, 10 + seed as u32);
-            let asked = DenoiseRequest { sampler, guidance_scale, negative_prompt_embeds, eta, ..base };
-            tokio::spawn(async move { denoise(&mut client, asked).await })
-        })
-        .collect();
-    for run in runs {
-        run.await.unwrap().unwrap();
+    let kind = |((sampler, guidance_scale), seed): ((&str, f64), u64)| DenoiseRequest {
+        sampler: sampler.to_owned(),
+        guidance_scale,
+        negative_prompt_embeds: if guidance_scale == 1.0 { None } else { embeds(0.0) },
+        eta: if sampler == "ddim" { 0.5 } else { 0.0 },
+        ..request(seed, 10 + seed as u32)
+    };
+    kinds.into_iter().zip(1..).map(kind).collect()
+}
+
+#[tokio::test]
+async fn requests_of_all_kinds_share_batches_and_get_the_bytes_they_get_alone() {
+    let (handle, mut client) = serve().await;
+    let mut alone = Vec::new();
+    for request in kinds() {
+        alone.push(denoise(&mut client, request).await.unwrap().2.latents);
     }
-    let (pictures, calls) =
-        (metric(&handle, "darkroom_batch_size_sum").await, metric(&handle, "darkroom_batch_size_count").await);
+    let batches = async || {
+        let (sum, count) = ("darkroom_batch_size_sum", "darkroom_batch_size_count");
+        (metric(&handle, sum).await, metric(&handle, count).await)
+    };
+    let (pictures, calls) = batches().await;
+    assert_eq!(pictures, calls, "one picture at a time");
+
+    let run = |request| {
+        let mut client = client.clone();
+        tokio::spawn(async move { denoise(&mut client, request).await.unwrap().2.latents })
+    };
+    let runs: Vec<_> = kinds().into_iter().map(run).collect();
+    for (run, alone) in runs.into_iter().zip(alone) {
+        assert_eq!(run.await.unwrap(), alone);
+    }
+    let (pictures, calls) = batches().await;
     assert!(pictures > calls, "{pictures} pictures in {calls} calls of the UNet: none was shared");
 }
 

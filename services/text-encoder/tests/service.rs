@@ -1,4 +1,5 @@
 //! The text encoder with the embedded model, called over gRPC.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it expects by panicking")]
 
 use std::time::Duration;
 

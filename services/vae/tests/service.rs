@@ -1,4 +1,5 @@
 //! The autoencoder with the embedded model, called over gRPC.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it expects by panicking")]
 
 use darkroom_proto::tensor::TensorView;
 use darkroom_proto::v1::vae_client::VaeClient;
