@@ -8,6 +8,7 @@ use darkroom_models::source::{LatentRgb, ModelSource, SourceOptions};
 use safetensors::{Dtype, SafeTensors, serialize, tensor::TensorView};
 use serde_json::json;
 
+use super::builder::{self, Pickle};
 use super::{pocket_copy, resolve, set};
 
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
@@ -143,4 +144,18 @@ fn the_revision_covers_the_configuration() {
     set(&folder.path().join("vae/config.json"), "scaling_factor", json!(0.5));
     let revision = resolve(folder.path()).unwrap().vae().unwrap().1.revision();
     assert_ne!(revision, pocket().vae().unwrap().1.revision());
+}
+
+#[test]
+fn pickles_do_where_there_is_no_safetensors() {
+    let folder = pocket_copy();
+    fs::remove_file(folder.path().join("text_encoder/model.safetensors")).unwrap();
+    let prefix = "cond_stage_model.transformer.";
+    let names: Vec<_> = builder::tower().into_iter().map(|(name, tensor)| (&name[prefix.len()..], tensor)).collect();
+    let start = Pickle::new().raw(b"}(");
+    let pickle = names.iter().fold(start, |pickle, (name, tensor)| pickle.text(name).tensor(tensor)).raw(b"u.");
+    fs::write(folder.path().join("text_encoder/pytorch_model.bin"), builder::archive(&pickle)).unwrap();
+    let weights = resolve(folder.path()).unwrap().text_encoder().unwrap().1;
+    assert!(weights.file().ends_with("pytorch_model.bin"));
+    assert_eq!(weights.shape("embeddings.token_embedding.weight"), Some(&[3, 64][..]));
 }
