@@ -1,6 +1,6 @@
 //! The orchestrator: takes requests for pictures, queues them, and drives the text encoders, denoisers and VAEs.
 //!
-//! - [`service`](self) is the gRPC edge; `validate` turns a request into a checked `Job`, `events` turns progress into messages.
+//! - `service` is the gRPC edge; `validate` turns a request into a checked `Job`, `events` turns progress into messages.
 //! - `queue` decides who is next, as a plain struct; `admission` hands its places to tasks as guards.
 //! - `stages` knows the workers: who is ready, who is least busy, whether their models fit together; `stages::calls` speaks to them.
 //! - `generate` is the life of a request; `prompts`, `picture` and `parameters` are its steps.

@@ -1,7 +1,8 @@
-//! The built program says what it is. That there is such a test makes `cargo test` build the program, which the tests of whole
+//! The built program says what it is, refuses what it cannot use, and ends well when told to. That there is such a test makes `cargo test` build the program, which the tests of whole
 //! runs in `tests/integration` start.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 #[test]
 fn the_program_tells_its_version() {
@@ -9,4 +10,27 @@ fn the_program_tells_its_version() {
     assert!(output.status.success());
     let expected = concat!("darkroom-orchestrator ", env!("CARGO_PKG_VERSION"));
     assert_eq!(String::from_utf8(output.stdout).unwrap().trim_end(), expected);
+}
+
+#[test]
+fn a_wrong_setting_ends_it_with_2_and_says_which() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_darkroom-orchestrator"));
+    let output = program.env("DARKROOM_QUEUE_LIMIT", "0").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let expected = "darkroom-orchestrator: queue_limit = \"0\" from DARKROOM_QUEUE_LIMIT: 0 is not in 1..=4294967295\n";
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), expected);
+}
+
+#[test]
+fn sigterm_drains_and_ends_it_with_0() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_darkroom-orchestrator"))
+        .args(["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(program.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("darkroom-orchestrator listens")));
+    let killed = Command::new("kill").args(["-TERM", &program.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(program.wait().unwrap().code(), Some(0));
 }

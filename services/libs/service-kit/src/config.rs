@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue};
@@ -21,6 +22,7 @@ use crate::{ServerConfig, VERSION};
 const ENV_PREFIX: &str = "DARKROOM_";
 const FILE: &str = "config";
 const CHECK: &str = "check_config";
+const HELP: &str = "help";
 
 /// A service's configuration: flat, with [`ServerConfig`] flattened in.
 pub trait ServiceConfig: clap::Args + Serialize + Default {
@@ -31,8 +33,8 @@ pub trait ServiceConfig: clap::Args + Serialize + Default {
 /// A configuration that cannot be used. The text names the key, the value, where it came from and what is right.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A flag on the command line: clap's own message, with usage.
-    #[error("{0}")]
+    /// A flag on the command line, or a request for help: clap's own message.
+    #[error("{}", plain(.0))]
     Flag(#[from] clap::Error),
     /// A value from the file or the environment.
     #[error("{key} = {value:?} from {origin}: {reason}")]
@@ -85,13 +87,14 @@ where
         Ok(resolved) => resolved,
         // Help and version are errors to clap, though not to the user.
         Err(ConfigError::Flag(error)) if !error.use_stderr() => {
-            print!("{}", error.render().ansi());
+            // A reader that has seen enough and closed the pipe is no failure, here and below.
+            _ = error.print();
             return Ok(None);
         }
         Err(error) => return Err(error),
     };
     if check {
-        print!("{}", toml::to_string(&config)?);
+        _ = std::io::stdout().write_all(toml::to_string(&config)?.as_bytes());
         return Ok(None);
     }
     Ok(Some(config))
@@ -153,8 +156,11 @@ fn command<C: clap::Args + Serialize + Default>(
         .about(about)
         .long_about(None::<&str>)
         .version(VERSION)
-        .after_help(after);
-    Ok(command.mut_args(|arg| with_default(arg, &defaults)).arg(file).arg(check))
+        .after_help(after)
+        // One help, compact, whichever flag asks for it.
+        .disable_help_flag(true);
+    let help = Arg::new(HELP).short('h').long("help").action(ArgAction::HelpShort).help("Print this help");
+    Ok(command.mut_args(|arg| with_default(arg, &defaults)).args([file, check, help]))
 }
 
 fn with_default(arg: Arg, defaults: &Figment) -> Arg {
@@ -182,7 +188,7 @@ fn flag_from(command: &Command, arg: &Arg, layers: &Figment) -> Result<Option<Os
     let wrong = |reason: String| ConfigError::Value {
         key: key.to_owned(),
         value: found.clone(),
-        origin: origin(layers, &value),
+        origin: origin(layers, key, &value),
         reason,
     };
     let long = arg.get_long().unwrap_or(key);
@@ -219,18 +225,16 @@ fn refuse_unknown_keys(command: &Command, file: &Figment) -> Result<(), ConfigEr
     for (key, value) in keys {
         if !known.contains(key.as_str()) {
             let known = known.into_iter().collect::<Vec<_>>().join(", ");
-            return Err(ConfigError::UnknownKey { key: key.clone(), origin: origin(file, value), known });
+            return Err(ConfigError::UnknownKey { key: key.clone(), origin: origin(file, key, value), known });
         }
     }
     Ok(())
 }
 
-fn origin(layers: &Figment, value: &Value) -> String {
-    let metadata = layers.get_metadata(value.tag());
-    match metadata.and_then(|metadata| metadata.source.as_ref()) {
-        Some(source) => source.to_string(),
-        None => metadata.map_or_else(|| "an unknown place".into(), |metadata| metadata.name.to_string()),
-    }
+/// The file, with its path, or the variable.
+fn origin(layers: &Figment, key: &str, value: &Value) -> String {
+    let source = layers.get_metadata(value.tag()).and_then(|metadata| metadata.source.as_ref());
+    source.map_or_else(|| variable(key), |source| source.to_string())
 }
 
 /// The value as it would stand on a command line: a list is joined by commas. `None` for tables and absent values.
@@ -251,11 +255,21 @@ fn text(value: &Value) -> Option<String> {
 }
 
 fn is_setting(arg: &Arg) -> bool {
-    !matches!(arg.get_id().as_str(), FILE | CHECK | "help" | "version")
+    !matches!(arg.get_id().as_str(), FILE | CHECK | HELP | "version")
 }
 
 fn on_command_line(flags: &ArgMatches, arg: &Arg) -> bool {
     flags.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine)
+}
+
+/// clap's message without the word "error", which the program's name stands for.
+fn plain(error: &clap::Error) -> String {
+    let text = error.to_string();
+    text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned()
+}
+
+fn variable(key: &str) -> String {
+    format!("{ENV_PREFIX}{}", key.to_ascii_uppercase())
 }
 
 fn key_of(variable: &str) -> Option<String> {

@@ -20,7 +20,7 @@ pub struct ServerConfig {
     #[arg(long, value_name = "ADDR", help_heading = "Server")]
     pub http_addr: SocketAddr,
     /// Largest message taken or sent, in bytes. A 2048x2048 picture is 12.6 million.
-    #[arg(long, value_name = "N", help_heading = "Server")]
+    #[arg(long, value_name = "N", help_heading = "Server", value_parser = at_least_one)]
     pub max_message_bytes: usize,
     /// Connections held at once, on each of the two ports; further ones are closed at once.
     #[arg(long, value_name = "N", help_heading = "Server", value_parser = at_least_one)]

@@ -87,6 +87,7 @@ pub(crate) fn job() -> Job {
 #[derive(Debug, Default)]
 pub(crate) struct Behaviour {
     pub(crate) step_time: Mutex<Duration>,
+    pub(crate) text_time: Mutex<Duration>,
     /// Pictures with these seeds fail.
     pub(crate) bad_seeds: Mutex<Vec<u64>>,
     pub(crate) vae_channels: Mutex<Option<u32>>,
@@ -112,6 +113,8 @@ impl TextEncoder for FakeTextEncoder {
                 dropped_text: words.get(TOKENS - 2..).unwrap_or_default().join(" "),
             }
         };
+        let pause = *self.0.text_time.lock().unwrap();
+        tokio::time::sleep(pause).await;
         let texts = request.into_inner().prompts;
         let embeddings = texts.iter().map(embed).collect();
         self.0.texts.lock().unwrap().extend(texts);

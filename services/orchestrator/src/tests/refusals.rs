@@ -97,6 +97,27 @@ async fn a_worker_that_dies_in_the_middle_is_named() {
 }
 
 #[tokio::test]
+async fn a_stage_that_hangs_is_given_up() {
+    let fleet = Fleet::with(|config| {
+        config.text_timeout_seconds = 1;
+        config.denoise_stall_seconds = 1;
+    })
+    .await;
+    *fleet.behaviour.text_time.lock().unwrap() = Duration::from_secs(600);
+    let (_, status) = fleet.all(request()).await;
+    let status = status.unwrap();
+    assert_eq!(status.code(), Code::Unavailable);
+    let address = fleet.text_encoder.grpc_addr;
+    assert_eq!(status.message(), format!("text_encoder: {address} did not answer within 1 s"));
+
+    *fleet.behaviour.text_time.lock().unwrap() = Duration::ZERO;
+    fleet.set_step_time(Duration::from_secs(600));
+    let (_, status) = fleet.all(request()).await;
+    let address = fleet.denoiser.grpc_addr;
+    assert_eq!(status.unwrap().message(), format!("denoiser: {address} did not answer within 1 s"));
+}
+
+#[tokio::test]
 async fn requests_may_wait_for_a_worker() {
     let fleet = Fleet::unready(|config| config.no_worker_wait_seconds = 20).await;
     let (events, status) = fleet.all(request()).await;
