@@ -38,7 +38,7 @@ pub(crate) enum Command {
 
     /// Run one service in this process, as the program darkroom-SERVICE does.
     #[cfg(feature = "local")]
-    #[command(hide = true, disable_help_flag = true)]
+    #[command(hide = true, disable_help_flag = true, arg_required_else_help = true)]
     Serve {
         /// Which one.
         service: crate::service::Service,

@@ -88,5 +88,7 @@ impl Server {
 
 /// A warning on standard error, named as the flag that it is about.
 fn warn(field: &str, message: &str) {
+    // The server may name its field itself; a reader knows the flag.
+    let message = message.strip_prefix(field).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(message);
     eprintln!("darkroom: warning: {}: {message}", failure::flag(field));
 }

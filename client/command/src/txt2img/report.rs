@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use darkroom_client::{Error, Event, Picture, SafetyVerdict};
+use darkroom_client::{Code, Error, Event, Picture, SafetyVerdict};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, describe};
@@ -18,7 +18,7 @@ With --json each line of standard output is an object whose \"event\" says what 
   image_failed  image_index, seed, code, message
   completed     images, failed, seconds (queue, text_encoder, denoiser, vae, total), warnings (field, message)
   grid          path
-  failed        code, message, fields (field, message), retry_seconds
+  failed        code, message, fields (field, message), retry_seconds: the server's or the connection's error
 All but the last two also have request_id. There is a started and a completed for each prompt.";
 
 /// Standard output in one of its two forms.
@@ -60,7 +60,7 @@ impl Report {
             fields.map(|violation| json!({ "field": violation.field, "message": violation.description })).collect();
         print(json!({
             "event": "failed",
-            "code": format!("{:?}", error.code()),
+            "code": code_name(error.code()),
             "message": describe(error),
             "fields": fields,
             "retry_seconds": error.retry_after().map(|delay| delay.as_secs_f64()),
@@ -122,7 +122,7 @@ fn object(event: &Event, path: Option<&Path>) -> Option<Value> {
             "event": "image_failed",
             "image_index": failed.image_index,
             "seed": failed.seed,
-            "code": format!("{:?}", failed.code),
+            "code": code_name(failed.code),
             "message": failed.message,
         }),
         Event::Completed(completed) => json!({
@@ -142,6 +142,18 @@ fn object(event: &Event, path: Option<&Path>) -> Option<Value> {
         }),
         _ => return None,
     })
+}
+
+/// The code as gRPC's specification writes it: `InvalidArgument` is "INVALID_ARGUMENT".
+fn code_name(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
 }
 
 /// A line, at once: whoever reads a pipe wants it when it happens.
@@ -169,7 +181,7 @@ mod tests {
             object(&step, Some(Path::new("p.png"))).unwrap(),
             json!({ "event": "step", "image_index": 0, "step": 3, "of": 50, "preview": "p.png" })
         );
-        let failed = Failed { image_index: 1, seed: 7, code: darkroom_client::Code::Internal, message: "x".into() };
-        assert_eq!(object(&Event::ImageFailed(failed), None).unwrap()["code"], "Internal");
+        let failed = Failed { image_index: 1, seed: 7, code: Code::DeadlineExceeded, message: "x".into() };
+        assert_eq!(object(&Event::ImageFailed(failed), None).unwrap()["code"], "DEADLINE_EXCEEDED");
     }
 }
