@@ -43,6 +43,7 @@ async fn twenty_fixed_prompts_are_drawn_as_often_right_as_the_model_can() -> any
 
     let verdicts: Vec<Verdict> = exhibits.iter().map(|exhibit| exhibit.verdict).collect();
     let rates = Rates::of(&verdicts);
+    println!("{rates}");
     let faulty: Vec<String> = exhibits
         .iter()
         .filter(|exhibit| !exhibit.verdict.all_right())
