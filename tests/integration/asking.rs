@@ -16,7 +16,7 @@ pub(crate) fn small(prompt: &str) -> GenerateRequest {
 
 /// A request that needs far more time than a test would wait.
 pub(crate) fn endless(prompt: &str) -> GenerateRequest {
-    GenerateRequest::new(prompt).width(512).height(512).num_inference_steps(1000).seed(7)
+    GenerateRequest::new(prompt).width(256).height(256).num_inference_steps(1000).seed(7)
 }
 
 /// All events of a request, to the end.

@@ -1,9 +1,11 @@
 //! Requests that are refused: each with its field, its value and what would be allowed, and nothing broken afterwards.
 
-use darkroom_client::{Client, Code, GenerateRequest};
+use darkroom_client::{Client, Code, Event, GenerateRequest};
 use testkit::fleet::{Fleet, Service};
+use testkit::wait;
+use tokio_stream::StreamExt as _;
 
-use crate::asking::{image, refusal, small};
+use crate::asking::{endless, image, refusal, small};
 
 const PROMPT: &str = "a red circle on a white background";
 
@@ -157,5 +159,26 @@ async fn goes_away(stage: Service) -> anyhow::Result<()> {
     let error = refusal(&client, small("another prompt, which no cache holds")).await;
     assert_eq!(error.code(), Code::Unavailable, "{error}");
     assert!(error.to_string().contains(stage.name()), "{} is not named: {error}", stage.name());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denoiser_that_dies_at_work() -> anyhow::Result<()> {
+    let mut fleet = Fleet::with_pocket_model().start().await?;
+    let client = fleet.client().await?;
+    let mut generation = client.generate(endless(PROMPT)).await?;
+    let error = wait::within("the end of the request", async {
+        while let Some(event) = generation.next().await {
+            match event {
+                Ok(Event::Step(_)) => fleet.kill(Service::Denoiser),
+                Ok(_) => {}
+                Err(error) => return Ok(error),
+            }
+        }
+        anyhow::bail!("it ended well")
+    })
+    .await?;
+    assert_eq!(error.code(), Code::Unavailable, "{error}");
+    assert!(error.to_string().contains("denoiser"), "{error}");
     Ok(())
 }

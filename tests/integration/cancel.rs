@@ -39,7 +39,8 @@ async fn nothing_else_runs(fleet: &Fleet, client: &Client) -> anyhow::Result<()>
 async fn a_disconnect_stops_the_denoiser() -> anyhow::Result<()> {
     let fleet = Fleet::with_pocket_model().start().await?;
     let client = fleet.client().await?;
-    let mut generation = client.generate(endless(PROMPT)).await?;
+    // Large, so that the news of the drop travels in a small part of an evaluation's time.
+    let mut generation = client.generate(endless(PROMPT).width(512).height(512)).await?;
     let seen = first_step(&mut generation).await?;
     drop(generation);
 

@@ -14,3 +14,4 @@ mod operations;
 mod outputs;
 mod pictures;
 mod processes;
+mod queue;

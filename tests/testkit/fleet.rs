@@ -63,6 +63,19 @@ impl Fleet {
         Ok(channel::lazy(&self.address(service)?.to_string())?)
     }
 
+    /// Waits until the orchestrator has found so many workers ready, in all.
+    ///
+    /// # Errors
+    /// When it does not find them.
+    pub async fn sees_workers(&self, count: usize) -> anyhow::Result<()> {
+        let client = self.client().await?;
+        wait::until(&format!("{count} ready workers"), async || {
+            let ready = client.server_info().await?.workers.iter().filter(|worker| worker.ready).count();
+            Ok((ready == count).then_some(()))
+        })
+        .await
+    }
+
     /// What a service (the first of its kind) counts now.
     ///
     /// # Errors
@@ -122,6 +135,11 @@ impl Fleet {
             handle.drain().await?;
         }
         Ok(())
+    }
+
+    /// Stops all services of a kind at once, as a crash would, cutting their calls.
+    pub fn kill(&mut self, service: Service) {
+        self.services.retain(|(kind, _)| *kind != service);
     }
 
     /// Stops everything, the orchestrator first, letting calls finish.

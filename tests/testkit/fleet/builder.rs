@@ -80,7 +80,8 @@ impl Builder {
         self
     }
 
-    /// Starts it and waits until every service takes calls. A fleet with a stage left out never does; it is only started.
+    /// Starts it, and waits until every service takes calls and the orchestrator has found every worker. Where a stage is left
+    /// out the orchestrator never takes calls; it has found the others then.
     ///
     /// # Errors
     /// Why a service does not start or is not ready, such as the loader's message.
@@ -100,8 +101,10 @@ impl Builder {
         if self.left_out.is_empty() {
             wait::within("readiness of the orchestrator", orchestrator.ready()).await?;
         }
+        let stages = fleet.services.len();
         // First in the line, as it is drained first: its calls need the stages.
         fleet.services.insert(0, (Service::Orchestrator, orchestrator));
+        fleet.sees_workers(stages).await?;
         Ok(fleet)
     }
 
