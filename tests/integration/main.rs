@@ -1,5 +1,7 @@
 //! Darkroom as its users and operators meet it: whole fleets in this process, and the real programs beside it.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "functions that only tests call may panic as tests do")]
+
 mod asking;
 mod bad_input;
 mod bad_tensors;

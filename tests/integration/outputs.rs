@@ -8,8 +8,11 @@ use crate::asking::{SIDE, events, image, small};
 
 const PROMPT: &str = "a red circle on a white background";
 
+/// Keyword and text of each chunk.
+type Texts = Vec<(String, String)>;
+
 /// The text chunks of a PNG: those in Latin-1 (tEXt), and those in UTF-8 (iTXt).
-fn text_chunks(png: &[u8]) -> (Vec<(String, String)>, Vec<(String, String)>) {
+fn text_chunks(png: &[u8]) -> (Texts, Texts) {
     let reader = png::Decoder::new(std::io::Cursor::new(png)).read_info().expect("a PNG");
     let info = reader.info();
     let latin1 = info.uncompressed_latin1_text.iter().map(|chunk| (chunk.keyword.clone(), chunk.text.clone()));
