@@ -46,7 +46,7 @@ pub(crate) fn start(
             defaults,
             latent_rgb,
         };
-        let rows_at_once = rows_at_once(unet.device());
+        let rows_at_once = rows_at_once(unet.identity().device);
         Ok((Unet { model: unet, rows_at_once }, facts))
     })
 }

@@ -20,14 +20,8 @@ pub use vae::{Posterior, VaeModel, load_vae};
 
 /// What is common to the models of all stages.
 pub trait LoadedModel: Send {
-    /// A hash of weights and configuration, the same for the same model in any file layout.
-    fn revision(&self) -> &str;
-
-    /// The precision it computes in; never [`Precision::Auto`].
-    fn precision(&self) -> Precision;
-
-    /// The device it computes on.
-    fn device(&self) -> Device;
+    /// Which model it is, and how it computes.
+    fn identity(&self) -> &Identity;
 
     /// Runs one small forward pass, so that the first request does not pay for what is set up on first use.
     ///
@@ -36,11 +30,15 @@ pub trait LoadedModel: Send {
     fn warm(&mut self) -> Result<(), ModelError>;
 }
 
-/// What [`LoadedModel`] tells of a model.
-struct Identity {
-    revision: String,
-    precision: Precision,
-    device: Device,
+/// Which model is loaded, and how it computes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// A hash of weights and configuration, the same for the same model in any file layout.
+    pub revision: String,
+    /// Never [`Precision::Auto`].
+    pub precision: Precision,
+    /// Where it computes.
+    pub device: Device,
 }
 
 impl Identity {

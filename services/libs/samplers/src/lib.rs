@@ -21,6 +21,7 @@ mod error;
 mod euler;
 mod euler_ancestral;
 mod plan;
+mod planning;
 mod plms;
 mod sampler;
 mod schedule;

@@ -1,11 +1,8 @@
 //! The noise schedule: how much of a picture is left at each timestep.
 
 use crate::config::{BetaSchedule, ScheduleConfig, TimestepSpacing};
-use crate::error::{PlanError, ScheduleError};
-use crate::plan::Plan;
-use crate::sampler::{PlanRequest, Sampler};
+use crate::error::ScheduleError;
 use crate::timesteps::Spacing;
-use crate::{ddim, dpmpp_2m, euler, euler_ancestral, plms};
 
 /// Longer tables are a mistake in a file, not a model.
 const MOST_TRAIN_TIMESTEPS: usize = 100_000;
@@ -63,30 +60,6 @@ impl NoiseSchedule {
             final_alpha_cumprod,
             timestep_spacing: config.timestep_spacing,
             steps_offset: config.steps_offset.unwrap_or(1),
-        })
-    }
-
-    /// The plan of a request.
-    ///
-    /// # Errors
-    /// [`PlanError`] when the number of steps or eta is out of range.
-    pub fn plan(&self, request: &PlanRequest) -> Result<Plan, PlanError> {
-        let PlanRequest { sampler, num_inference_steps: n, eta } = *request;
-        if !(1..=self.num_train_timesteps()).contains(&n) {
-            return Err(PlanError::NumInferenceSteps { given: n, most: self.num_train_timesteps() });
-        }
-        if !(0.0..=1.0).contains(&eta) {
-            return Err(PlanError::Eta(eta));
-        }
-        if eta != 0.0 && sampler != Sampler::Ddim {
-            return Err(PlanError::EtaUnused { eta, sampler });
-        }
-        Ok(match sampler {
-            Sampler::Plms => plms::plan(self, n),
-            Sampler::Ddim => ddim::plan(self, n, eta),
-            Sampler::DpmSolverPlusPlus2M => dpmpp_2m::plan(self, n),
-            Sampler::Euler => euler::plan(self, n),
-            Sampler::EulerAncestral => euler_ancestral::plan(self, n),
         })
     }
 

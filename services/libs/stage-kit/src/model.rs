@@ -21,11 +21,12 @@ pub fn open(args: &ModelArgs) -> Result<(ModelSource, ComputeOptions), ModelErro
 
 /// What a stage says of itself in `GetInfo`.
 pub fn stage_info<M: LoadedModel + ?Sized>(source: &ModelSource, model: &M, queue_limit: usize) -> v1::StageInfo {
+    let identity = model.identity();
     v1::StageInfo {
         model: source.name().to_owned(),
-        revision: model.revision().to_owned(),
-        precision: model.precision().to_string(),
-        device: model.device().to_string(),
+        revision: identity.revision.clone(),
+        precision: identity.precision.to_string(),
+        device: identity.device.to_string(),
         version: VERSION.to_owned(),
         queue_limit: u32::try_from(queue_limit).unwrap_or(u32::MAX),
     }

@@ -92,8 +92,9 @@ fn the_autoencoder_refuses_sizes_that_are_no_latents() {
 fn a_model_says_what_it_is() {
     let source = pocket().unwrap();
     let (mut first, second) = (load_unet(&source, &options()).unwrap(), load_unet(&source, &options()).unwrap());
-    assert_eq!(first.revision(), second.revision());
-    assert_eq!((first.precision(), first.device()), (Precision::F32, Device::Cpu));
+    assert_eq!(first.identity(), second.identity());
+    let Identity { precision, device, .. } = first.identity();
+    assert_eq!((*precision, *device), (Precision::F32, Device::Cpu));
     first.warm().unwrap();
 }
 

@@ -98,16 +98,8 @@ impl<B: Backend> TextEncoderStage<B> {
 }
 
 impl<B: Backend> LoadedModel for TextEncoderStage<B> {
-    fn revision(&self) -> &str {
-        &self.identity.revision
-    }
-
-    fn precision(&self) -> Precision {
-        self.identity.precision
-    }
-
-    fn device(&self) -> Device {
-        self.identity.device
+    fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     fn warm(&mut self) -> Result<(), ModelError> {

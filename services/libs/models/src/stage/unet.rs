@@ -102,16 +102,8 @@ impl<B: Backend> UnetModel for UnetStage<B> {
 }
 
 impl<B: Backend> LoadedModel for UnetStage<B> {
-    fn revision(&self) -> &str {
-        &self.identity.revision
-    }
-
-    fn precision(&self) -> Precision {
-        self.identity.precision
-    }
-
-    fn device(&self) -> Device {
-        self.identity.device
+    fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     fn warm(&mut self) -> Result<(), ModelError> {

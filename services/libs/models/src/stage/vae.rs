@@ -103,16 +103,8 @@ impl<B: Backend> VaeModel for VaeStage<B> {
 }
 
 impl<B: Backend> LoadedModel for VaeStage<B> {
-    fn revision(&self) -> &str {
-        &self.identity.revision
-    }
-
-    fn precision(&self) -> Precision {
-        self.identity.precision
-    }
-
-    fn device(&self) -> Device {
-        self.identity.device
+    fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     fn warm(&mut self) -> Result<(), ModelError> {

@@ -1,0 +1,33 @@
+//! From what is asked of a sampler to its plan: the one place that knows every sampler.
+
+use crate::error::PlanError;
+use crate::plan::Plan;
+use crate::sampler::{PlanRequest, Sampler};
+use crate::schedule::NoiseSchedule;
+use crate::{ddim, dpmpp_2m, euler, euler_ancestral, plms};
+
+impl NoiseSchedule {
+    /// The plan of a request.
+    ///
+    /// # Errors
+    /// [`PlanError`] when the number of steps or eta is out of range.
+    pub fn plan(&self, request: &PlanRequest) -> Result<Plan, PlanError> {
+        let PlanRequest { sampler, num_inference_steps: n, eta } = *request;
+        if !(1..=self.num_train_timesteps()).contains(&n) {
+            return Err(PlanError::NumInferenceSteps { given: n, most: self.num_train_timesteps() });
+        }
+        if !(0.0..=1.0).contains(&eta) {
+            return Err(PlanError::Eta(eta));
+        }
+        if eta != 0.0 && sampler != Sampler::Ddim {
+            return Err(PlanError::EtaUnused { eta, sampler });
+        }
+        Ok(match sampler {
+            Sampler::Plms => plms::plan(self, n),
+            Sampler::Ddim => ddim::plan(self, n, eta),
+            Sampler::DpmSolverPlusPlus2M => dpmpp_2m::plan(self, n),
+            Sampler::Euler => euler::plan(self, n),
+            Sampler::EulerAncestral => euler_ancestral::plan(self, n),
+        })
+    }
+}
