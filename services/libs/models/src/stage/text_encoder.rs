@@ -4,7 +4,7 @@ use super::{Identity, LoadedModel, check_length};
 use crate::LoadError;
 use crate::clip::TextEncoder;
 use crate::compute::candle::Candle;
-use crate::compute::{Backend, ComputeOptions, Device, ModelError, Precision, Scope};
+use crate::compute::{Backend, ComputeOptions, ModelError, Scope};
 use crate::config::ClipConfig;
 use crate::source::ModelSource;
 

@@ -4,7 +4,7 @@ use super::context::{Context, Owner};
 use super::{Identity, LoadedModel, check_length};
 use crate::LoadError;
 use crate::compute::candle::Candle;
-use crate::compute::{Backend, ComputeOptions, Device, ModelError, Precision, Scope};
+use crate::compute::{Backend, ComputeOptions, ModelError, Scope};
 use crate::config::UNetConfig;
 use crate::source::ModelSource;
 use crate::unet::{TextContext, Unet};

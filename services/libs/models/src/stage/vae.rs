@@ -3,7 +3,7 @@
 use super::{Identity, LoadedModel, check_length};
 use crate::LoadError;
 use crate::compute::candle::Candle;
-use crate::compute::{Backend, ComputeOptions, Device, ModelError, Precision, Scope};
+use crate::compute::{Backend, ComputeOptions, ModelError, Scope};
 use crate::config::VaeConfig;
 use crate::source::ModelSource;
 use crate::vae::Vae;
