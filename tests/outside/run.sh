@@ -26,6 +26,9 @@ end() {
     exit "$status"
 }
 trap end EXIT
+# Without these a signal would end the script with the status of the last command that succeeded.
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 
 say() { printf '%s\n' "-- $*"; }
 fail() { printf '%s\n' "$*" >&2; exit 1; }
