@@ -103,7 +103,15 @@ impl Calls {
             Ok(answer) => answer.map_err(|status| translate(lease.worker(), status, deadline))?.into_inner(),
             Err(_) => return Err(too_late(lease.worker(), self.stall, deadline)),
         };
-        Ok(Denoising::new(stream, lease, size, model.latent_channels, self.stall, deadline, Arc::clone(&self.metrics)))
+        Ok(Denoising {
+            stream,
+            lease,
+            size,
+            channels: model.latent_channels,
+            stall: self.stall,
+            deadline,
+            metrics: Arc::clone(&self.metrics),
+        })
     }
 
     /// Latents to an 8-bit picture of `width` × `height` pixels.

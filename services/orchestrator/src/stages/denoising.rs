@@ -23,29 +23,17 @@ pub(crate) enum Progress {
 
 /// Dropping it stops the worker before its next evaluation.
 pub(crate) struct Denoising {
-    stream: Streaming<DenoiseEvent>,
-    lease: Lease,
+    pub(super) stream: Streaming<DenoiseEvent>,
+    pub(super) lease: Lease,
     /// Latent height and width.
-    size: [usize; 2],
-    channels: usize,
-    stall: Duration,
-    deadline: Option<Instant>,
-    metrics: Arc<OrchestratorMetrics>,
+    pub(super) size: [usize; 2],
+    pub(super) channels: usize,
+    pub(super) stall: Duration,
+    pub(super) deadline: Option<Instant>,
+    pub(super) metrics: Arc<OrchestratorMetrics>,
 }
 
 impl Denoising {
-    pub(super) fn new(
-        stream: Streaming<DenoiseEvent>,
-        lease: Lease,
-        size: [usize; 2],
-        channels: usize,
-        stall: Duration,
-        deadline: Option<Instant>,
-        metrics: Arc<OrchestratorMetrics>,
-    ) -> Self {
-        Self { stream, lease, size, channels, stall, deadline, metrics }
-    }
-
     /// The next event. Nothing comes after `Finished`.
     ///
     /// # Errors
