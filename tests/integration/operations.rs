@@ -1,6 +1,7 @@
 //! What people and machines that run Darkroom see: health, probes, reflection, information, limits, drain.
 
 use darkroom_client::{Code, Event};
+use darkroom_models::stage::{Device, Precision};
 use darkroom_proto::v1;
 use darkroom_proto::v1::denoiser_client::DenoiserClient;
 use darkroom_proto::v1::text_encoder_client::TextEncoderClient;
@@ -157,11 +158,15 @@ async fn every_stage_says_what_it_runs() -> anyhow::Result<()> {
     assert_eq!((vae.latent_channels, vae.factor, vae.max_side), (4, 8, 2048));
     assert_eq!(vae.scaling_factor, 0.837_503_792_604_842_4);
 
+    let precision = Precision::Auto.on(Device::Cpu).to_string();
     let stages = [(Service::TextEncoder, text.stage), (Service::Denoiser, denoiser.stage), (Service::Vae, vae.stage)];
     let mut revisions = Vec::new();
     for (service, stage) in stages {
         let stage = stage.expect("every stage has it");
-        assert_eq!((stage.model.as_str(), stage.precision.as_str(), stage.device.as_str()), ("pocket", "f32", "cpu"));
+        assert_eq!(
+            (stage.model.as_str(), stage.precision.as_str(), stage.device.as_str()),
+            ("pocket", precision.as_str(), "cpu")
+        );
         assert_eq!((stage.version.as_str(), stage.queue_limit), (VERSION, 64));
         assert!(stage.revision.len() == 64 && stage.revision.chars().all(|digit| digit.is_ascii_hexdigit()));
         revisions.push((service.name(), stage.revision));

@@ -3,7 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
+use darkroom_models::stage::{ComputeOptions, Device, Precision};
 use safetensors::SafeTensors;
+
+/// The precision that is held to PyTorch's numbers.
+pub(crate) const EXACT: ComputeOptions =
+    ComputeOptions { device: Device::Cpu, precision: Precision::F32, threads: None };
 
 /// A folder of `tests/golden/models`.
 pub(crate) fn folder(model: &str) -> PathBuf {

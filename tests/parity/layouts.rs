@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use darkroom_models::source::ModelSource;
-use darkroom_models::stage::{self, ComputeOptions, UnetRow};
+use darkroom_models::stage::{self, UnetRow};
 use tempfile::TempDir;
 use testkit::formats::{CheckpointExtras, Precision, Saving};
 use testkit::seeded::{self, Configs};
+
+use crate::golden::EXACT;
 
 /// The seed of the weights in `make_models.py`.
 const SEED: u64 = 1;
@@ -74,17 +76,16 @@ fn three_layouts_compute_the_same_bytes() -> Result<()> {
 /// What every network makes of fixed inputs, from the prompt to the picture.
 fn compute(source: &ModelSource) -> Result<[(&'static str, Vec<f32>); 4]> {
     const SIDE: usize = 8;
-    let options = ComputeOptions::default();
     let ids = source.tokenizer()?.encode("a photograph of an astronaut riding a horse").ids;
-    let prompt_embeds = stage::load_text_encoder(source, &options)?.encode(&[ids], 0)?.concat();
+    let prompt_embeds = stage::load_text_encoder(source, &EXACT)?.encode(&[ids], 0)?.concat();
 
-    let mut unet = stage::load_unet(source, &options)?;
+    let mut unet = stage::load_unet(source, &EXACT)?;
     let context = unet.context(&prompt_embeds, 77)?;
     let latents: Vec<f32> = (0..4 * SIDE * SIDE).map(|i| (i as f32 * 0.7).sin()).collect();
     let row = UnetRow { latents: &latents, timestep: 621.0, context: &context };
     let noise_pred = unet.predict(&[row], SIDE, SIDE)?.concat();
 
-    let mut vae = stage::load_vae(source, &options)?;
+    let mut vae = stage::load_vae(source, &EXACT)?;
     let picture = vae.decode(&noise_pred, SIDE, SIDE)?;
     let mean = vae.encode(&picture, 8 * SIDE, 8 * SIDE)?.mean;
     Ok([("prompt_embeds", prompt_embeds), ("noise_pred", noise_pred), ("picture", picture), ("posterior", mean)])

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use darkroom_models::source::ModelSource;
-use darkroom_models::stage::{self, ComputeOptions, UnetRow};
+use darkroom_models::stage::{self, UnetRow};
 
-use crate::golden::{Golden, TINY};
+use crate::golden::{EXACT, Golden, TINY};
 use crate::layouts::Tiny;
 
 #[test]
@@ -43,7 +43,7 @@ fn pocket() -> Result<ModelSource> {
 
 fn text_encoder(source: &ModelSource, name: &str) -> Result<()> {
     let golden = Golden::open(name)?;
-    let mut model = stage::load_text_encoder(source, &ComputeOptions::default())?;
+    let mut model = stage::load_text_encoder(source, &EXACT)?;
     let ids = golden.token_ids()?;
     let all = model.encode(&ids, 0)?;
     TINY.check("prompt_embeds", &all.concat(), &golden.tensor("prompt_embeds")?.0)?;
@@ -54,7 +54,7 @@ fn text_encoder(source: &ModelSource, name: &str) -> Result<()> {
 /// Four rows with a timestep and a text each, in one batch; then sizes that halve to odd numbers.
 fn unet(source: &ModelSource, name: &str) -> Result<()> {
     let golden = Golden::open(name)?;
-    let mut model = stage::load_unet(source, &ComputeOptions::default())?;
+    let mut model = stage::load_unet(source, &EXACT)?;
     let tokens = golden.tensor("prompt_embeds")?.1[1];
     let texts: Vec<_> =
         golden.rows("prompt_embeds")?.iter().map(|embeds| model.context(embeds, tokens)).collect::<Result<_, _>>()?;
@@ -79,7 +79,7 @@ fn unet(source: &ModelSource, name: &str) -> Result<()> {
 
 fn autoencoder(source: &ModelSource, name: &str) -> Result<()> {
     let golden = Golden::open(name)?;
-    let mut model = stage::load_vae(source, &ComputeOptions::default())?;
+    let mut model = stage::load_vae(source, &EXACT)?;
     let (latents, shape) = golden.tensor("scaled_latents")?;
     let decoded = model.decode(&latents, shape[1], shape[2])?;
     TINY.check("decoded", &decoded, &golden.tensor("decoded")?.0)?;

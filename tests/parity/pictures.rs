@@ -6,12 +6,12 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use darkroom_models::noise::Generator;
 use darkroom_models::source::ModelSource;
-use darkroom_models::stage::{self, ComputeOptions, Context, TextEncoderModel, UnetModel, UnetRow, VaeModel};
+use darkroom_models::stage::{self, Context, TextEncoderModel, UnetModel, UnetRow, VaeModel};
 use darkroom_models::tokenizer::Tokenizer;
 use darkroom_samplers::{NoiseSchedule, Plan, PlanRequest, Source};
 use serde::Deserialize;
 
-use crate::golden::folder;
+use crate::golden::{EXACT, folder};
 
 /// Latents of a 128×128 picture.
 const SIDE: usize = 16;
@@ -66,13 +66,12 @@ struct Pipeline {
 impl Pipeline {
     fn load() -> Result<Self> {
         let source = ModelSource::resolve(Some("pocket"), Default::default())?;
-        let options = ComputeOptions::default();
         Ok(Self {
             tokenizer: source.tokenizer()?,
             schedule: NoiseSchedule::new(&source.schedule())?,
-            text_encoder: stage::load_text_encoder(&source, &options)?,
-            unet: stage::load_unet(&source, &options)?,
-            vae: stage::load_vae(&source, &options)?,
+            text_encoder: stage::load_text_encoder(&source, &EXACT)?,
+            unet: stage::load_unet(&source, &EXACT)?,
+            vae: stage::load_vae(&source, &EXACT)?,
         })
     }
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use darkroom_models::stage::{Device, Precision};
 use darkroom_proto::tensor::TensorView;
 use darkroom_proto::v1::text_encoder_client::TextEncoderClient;
 use darkroom_proto::v1::{EncodeTextRequest, GetInfoRequest};
@@ -32,7 +33,8 @@ async fn prompts_become_embeddings_and_company_changes_nothing() {
     let (handle, mut client) = serve().await;
     let info = client.get_info(GetInfoRequest {}).await.unwrap().into_inner();
     let stage = info.stage.unwrap();
-    assert_eq!((stage.model.as_str(), stage.precision.as_str(), stage.device.as_str()), ("pocket", "f32", "cpu"));
+    let precision = Precision::Auto.on(Device::Cpu).to_string();
+    assert_eq!((stage.model, stage.precision, stage.device), ("pocket".into(), precision, "cpu".into()));
     assert_eq!(stage.revision.len(), 64);
     let shape = [info.max_tokens as usize, info.hidden_size as usize];
     assert_eq!(shape, [77, 96]);

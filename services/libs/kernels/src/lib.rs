@@ -8,6 +8,7 @@
 
 mod attention;
 mod blocks;
+mod buffer;
 mod conv;
 mod convert;
 mod element;
@@ -30,6 +31,7 @@ mod storage;
 mod tile;
 
 pub use attention::{Mask, attention};
+pub use buffer::Buffer;
 pub use conv::{Image, Window, conv2d};
 pub use convert::convert;
 pub use element::Precision;

@@ -25,6 +25,15 @@ impl Values<'_> {
         self.len() == 0
     }
 
+    /// Those from `start` on.
+    #[must_use]
+    pub fn skip(self, start: usize) -> Self {
+        match self {
+            Values::F32(values) => Values::F32(&values[start..]),
+            Values::Bf16(values) => Values::Bf16(&values[start..]),
+        }
+    }
+
     /// The value at `index`, widened.
     pub fn get(&self, index: usize) -> f32 {
         match self {
@@ -68,6 +77,15 @@ pub enum ValuesMut<'a> {
 }
 
 impl ValuesMut<'_> {
+    /// Those from `start` on.
+    #[must_use]
+    pub fn skip(self, start: usize) -> Self {
+        match self {
+            ValuesMut::F32(values) => ValuesMut::F32(&mut values[start..]),
+            ValuesMut::Bf16(values) => ValuesMut::Bf16(&mut values[start..]),
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
             ValuesMut::F32(values) => values.len(),

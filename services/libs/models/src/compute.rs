@@ -1,11 +1,12 @@
 //! The one seam for compute: what the networks ask of a machine, and who answers.
 //!
 //! [`Backend`] is the seam. The networks in [`crate::clip`], [`crate::unet`] and [`crate::vae`] are written once over it and
-//! know neither a tensor library nor a memory layout. [`candle::Candle`] answers for CPUs, CUDA and Metal. [`Scope`] walks the
+//! know neither a tensor library nor a memory layout. [`cpu::Cpu`] answers for CPUs, [`candle::Candle`] for CUDA and Metal. [`Scope`] walks the
 //! names of a checkpoint and hands each weight to a backend, which keeps it in whatever form its kernels like.
 
 mod backend;
 pub mod candle;
+pub mod cpu;
 mod error;
 mod options;
 mod scope;

@@ -1,17 +1,14 @@
-//! The seam on candle: CPUs in f32, CUDA and Metal in f32, bf16 or f16.
+//! The seam on candle: CUDA and Metal in f32, bf16 or f16.
 //!
 //! Images are kept channels-first, as candle's convolutions want them; the views between images and tokens are transposed
-//! and cost nothing until something needs them contiguous. On GPUs nothing is fused: an epilogue is a few pointwise passes.
+//! and cost nothing until something needs them contiguous. Nothing is fused: an epilogue is a few pointwise passes.
 
 mod attention;
 mod conv;
-mod cpu;
 mod device;
-mod gpu;
 mod linear;
 mod norm;
-#[cfg(test)]
-mod tests;
+mod pointwise;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -22,7 +19,6 @@ pub use norm::{GroupNorm, LayerNorm};
 
 use super::{Activation, Backend, ConvGeometry, Epilogue, Mask, ModelError};
 use crate::weights::WeightTensor;
-use norm::Vector;
 
 /// candle on one device, in one number format.
 #[derive(Clone, Debug)]
@@ -47,11 +43,11 @@ impl Backend for Candle {
         bias: &WeightTensor<'_>,
         geometry: ConvGeometry,
     ) -> Result<Conv, ModelError> {
-        Ok(Conv { weight: self.weight(weight)?, bias: self.bias(bias)?, geometry })
+        Ok(Conv { weight: self.weight(weight)?, bias: self.weight(bias)?, geometry })
     }
 
     fn pack_linear(&self, weight: &WeightTensor<'_>, bias: Option<&WeightTensor<'_>>) -> Result<Linear, ModelError> {
-        let bias = bias.map(|bias| self.bias(bias)).transpose()?;
+        let bias = bias.map(|bias| self.weight(bias)).transpose()?;
         Ok(Linear::new(&self.weight(weight)?, bias)?)
     }
 
@@ -100,30 +96,29 @@ impl Backend for Candle {
     }
 
     fn conv2d(&self, conv: &Conv, x: &Tensor, epilogue: Epilogue<'_, Tensor>) -> Result<Tensor, ModelError> {
-        self.finish(conv.apply(x)?, Some(&conv.bias), &epilogue)
+        Ok(pointwise::finish(conv.apply(x)?, Some(&conv.bias), &epilogue)?)
     }
 
     fn upsample_conv2d(&self, conv: &Conv, x: &Tensor, (height, width): (usize, usize)) -> Result<Tensor, ModelError> {
         let enlarged = x.contiguous()?.upsample_nearest2d(height, width)?;
-        self.finish(conv.apply(&enlarged)?, Some(&conv.bias), &Epilogue::none())
+        Ok(pointwise::finish(conv.apply(&enlarged)?, Some(&conv.bias), &Epilogue::none())?)
     }
 
     fn linear(&self, linear: &Linear, x: &Tensor, epilogue: Epilogue<'_, Tensor>) -> Result<Tensor, ModelError> {
-        self.finish(linear.apply(x)?, linear.bias.as_ref(), &epilogue)
+        Ok(pointwise::finish(linear.apply(x)?, linear.bias.as_ref(), &epilogue)?)
     }
 
     fn geglu(&self, geglu: &Linear, x: &Tensor) -> Result<Tensor, ModelError> {
-        let both = geglu.apply(x)?;
         let bias = geglu.bias.as_ref().ok_or_else(|| ModelError::Compute("a gated layer has no bias".into()))?;
-        Ok(if self.on_cpu() { cpu::geglu(&both, &bias.values) } else { gpu::geglu(&both, &bias.tensor) }?)
+        Ok(pointwise::geglu(&geglu.apply(x)?, bias)?)
     }
 
     fn group_norm(&self, norm: &GroupNorm, x: &Tensor, activation: Activation) -> Result<Tensor, ModelError> {
-        Ok(if self.on_cpu() { cpu::group_norm(norm, x, activation) } else { gpu::group_norm(norm, x, activation) }?)
+        Ok(pointwise::group_norm(norm, x, activation)?)
     }
 
     fn layer_norm(&self, norm: &LayerNorm, x: &Tensor) -> Result<Tensor, ModelError> {
-        Ok(if self.on_cpu() { cpu::layer_norm(norm, x) } else { gpu::layer_norm(norm, x) }?)
+        Ok(pointwise::layer_norm(norm, x)?)
     }
 
     fn keys_values(&self, to_k: &Linear, to_v: &Linear, x: &Tensor, heads: usize) -> Result<KeysValues, ModelError> {
@@ -163,32 +158,14 @@ impl Backend for Candle {
 }
 
 impl Candle {
-    /// On a CPU every tensor is f32: [`Candle::open`] sees to that.
-    fn on_cpu(&self) -> bool {
-        self.device.is_cpu()
-    }
-
-    fn finish(&self, y: Tensor, bias: Option<&Vector>, epilogue: &Epilogue<'_, Tensor>) -> Result<Tensor, ModelError> {
-        Ok(if self.on_cpu() {
-            cpu::finish(&y, bias.map(|bias| bias.values.as_slice()), epilogue)
-        } else {
-            gpu::finish(y, bias.map(|bias| &bias.tensor), epilogue)
-        }?)
-    }
-
     /// A weight in the precision of the activations.
     fn weight(&self, tensor: &WeightTensor<'_>) -> Result<Tensor, ModelError> {
         let values = Tensor::from_vec(tensor.to_f32(), tensor.shape.as_slice(), &self.device)?;
         Ok(values.to_dtype(self.dtype)?)
     }
 
-    /// A bias in the precision of the activations.
-    fn bias(&self, tensor: &WeightTensor<'_>) -> Result<Vector, ModelError> {
-        Ok(self.vector(tensor)?.in_dtype(self.dtype)?)
-    }
-
     /// A normalisation's weight: f32 always.
-    fn vector(&self, tensor: &WeightTensor<'_>) -> Result<Vector, ModelError> {
-        Ok(Vector::new(tensor.to_f32(), &self.device)?)
+    fn vector(&self, tensor: &WeightTensor<'_>) -> Result<Tensor, ModelError> {
+        Ok(Tensor::from_vec(tensor.to_f32(), tensor.shape.as_slice(), &self.device)?)
     }
 }

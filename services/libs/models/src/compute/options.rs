@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use darkroom_kernels::Isa;
+
 /// How a model is loaded for computing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ComputeOptions {
@@ -31,11 +33,12 @@ pub enum Device {
 pub enum Precision {
     /// 32-bit floats: the precision in which results are compared with the reference.
     F32,
-    /// bfloat16, on GPUs.
+    /// bfloat16 for the factors of products, f32 for sums; on a CPU the residual stream is f32 as well.
     Bf16,
     /// IEEE half precision, on GPUs.
     F16,
-    /// What the device is best at within the accuracy that Darkroom promises: bf16 on CUDA, else f32.
+    /// What the device is best at within the accuracy that Darkroom promises: bf16 on CUDA and on CPUs with instructions
+    /// for it, else f32.
     #[default]
     Auto,
 }
@@ -46,6 +49,7 @@ impl Precision {
     pub fn on(self, device: Device) -> Self {
         match (self, device) {
             (Self::Auto, Device::Cuda(_)) => Self::Bf16,
+            (Self::Auto, Device::Cpu) if Isa::from_env().is_ok_and(Isa::has_bf16) => Self::Bf16,
             (Self::Auto, _) => Self::F32,
             (chosen, _) => chosen,
         }
@@ -146,8 +150,9 @@ mod tests {
     }
 
     #[test]
-    fn auto_is_exact_where_nothing_faster_is_as_good() {
-        assert_eq!(Precision::Auto.on(Device::Cpu), Precision::F32);
+    fn auto_is_bf16_where_the_device_has_it() {
+        assert_eq!(Precision::Auto.on(Device::Cpu) == Precision::Bf16, Isa::best().has_bf16());
+        assert_eq!(Precision::Auto.on(Device::Metal), Precision::F32);
         assert_eq!(Precision::Auto.on(Device::Cuda(1)), Precision::Bf16);
         assert_eq!(Precision::F16.on(Device::Metal), Precision::F16);
     }

@@ -57,8 +57,14 @@ fn the_unet_refuses_lengths_that_lie_and_other_models_texts() {
 }
 
 #[test]
-fn a_row_is_predicted_the_same_in_any_company() {
-    let mut model = load_unet(&pocket().unwrap(), &options()).unwrap();
+fn a_row_has_the_same_bits_in_any_company_and_on_any_number_of_threads() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let mut model = load_unet(&pocket().unwrap(), &ComputeOptions { precision, ..options() }).unwrap();
+        same_bits(model.as_mut());
+    }
+}
+
+fn same_bits(model: &mut dyn UnetModel) {
     let texts: Vec<Context> = [(77, 0.1), (77, -0.2), (5, 0.3)]
         .map(|(tokens, value)| model.context(&vec![value; tokens * 96], tokens).unwrap())
         .into();
@@ -70,13 +76,12 @@ fn a_row_is_predicted_the_same_in_any_company() {
         .zip([981.0, 500.5, 1.0])
         .map(|((latents, context), timestep)| UnetRow { latents, timestep, context })
         .collect();
-    let together = model.predict(&rows, 8, 8).unwrap();
-    for (row, together) in rows.iter().zip(&together) {
-        let alone = model.predict(&[*row], 8, 8).unwrap().concat();
-        for (a, b) in alone.iter().zip(together) {
-            assert!((a - b).abs() < 1e-5, "{a} is not {b}");
-        }
-    }
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let together = pool(2).install(|| model.predict(&rows, 8, 8)).unwrap();
+    let alone: Vec<_> =
+        rows.iter().map(|row| pool(1).install(|| model.predict(&[*row], 8, 8)).unwrap().concat()).collect();
+    assert!(alone == together);
+    assert!(pool(3).install(|| model.predict(&rows, 8, 8)).unwrap() == together);
 }
 
 #[test]
@@ -94,7 +99,7 @@ fn a_model_says_what_it_is() {
     let (mut first, second) = (load_unet(&source, &options()).unwrap(), load_unet(&source, &options()).unwrap());
     assert_eq!(first.identity(), second.identity());
     let Identity { precision, device, .. } = first.identity();
-    assert_eq!((*precision, *device), (Precision::F32, Device::Cpu));
+    assert_eq!((*precision, *device), (Precision::Auto.on(Device::Cpu), Device::Cpu));
     first.warm().unwrap();
 }
 

@@ -4,7 +4,8 @@ use super::{Identity, LoadedModel, check_length};
 use crate::LoadError;
 use crate::clip::TextEncoder;
 use crate::compute::candle::Candle;
-use crate::compute::{Backend, ComputeOptions, ModelError, Scope};
+use crate::compute::cpu::Cpu;
+use crate::compute::{Backend, ComputeOptions, Device, ModelError, Scope};
 use crate::config::ClipConfig;
 use crate::source::ModelSource;
 
@@ -37,7 +38,17 @@ pub fn load_text_encoder(
     source: &ModelSource,
     options: &ComputeOptions,
 ) -> Result<Box<dyn TextEncoderModel>, LoadError> {
-    let backend = Candle::open(options)?;
+    match options.device {
+        Device::Cpu => build(Cpu::open(options)?, source, options),
+        Device::Cuda(_) | Device::Metal => build(Candle::open(options)?, source, options),
+    }
+}
+
+fn build<B: Backend>(
+    backend: B,
+    source: &ModelSource,
+    options: &ComputeOptions,
+) -> Result<Box<dyn TextEncoderModel>, LoadError> {
     let (config, weights) = source.text_encoder()?;
     let network = TextEncoder::load(&Scope::root(&backend, &weights), &config)?;
     weights.finish();

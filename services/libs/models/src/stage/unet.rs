@@ -4,7 +4,8 @@ use super::context::{Context, Owner};
 use super::{Identity, LoadedModel, check_length};
 use crate::LoadError;
 use crate::compute::candle::Candle;
-use crate::compute::{Backend, ComputeOptions, ModelError, Scope};
+use crate::compute::cpu::Cpu;
+use crate::compute::{Backend, ComputeOptions, Device, ModelError, Scope};
 use crate::config::UNetConfig;
 use crate::source::ModelSource;
 use crate::unet::{TextContext, Unet};
@@ -47,7 +48,17 @@ pub struct UnetRow<'a> {
 /// # Errors
 /// What does not fit about the device, the configuration or the weights.
 pub fn load_unet(source: &ModelSource, options: &ComputeOptions) -> Result<Box<dyn UnetModel>, LoadError> {
-    let backend = Candle::open(options)?;
+    match options.device {
+        Device::Cpu => build(Cpu::open(options)?, source, options),
+        Device::Cuda(_) | Device::Metal => build(Candle::open(options)?, source, options),
+    }
+}
+
+fn build<B: Backend>(
+    backend: B,
+    source: &ModelSource,
+    options: &ComputeOptions,
+) -> Result<Box<dyn UnetModel>, LoadError> {
     let (config, weights) = source.unet()?;
     let network = Unet::load(&Scope::root(&backend, &weights), &config)?;
     weights.finish();

@@ -3,7 +3,8 @@
 use super::{Identity, LoadedModel, check_length};
 use crate::LoadError;
 use crate::compute::candle::Candle;
-use crate::compute::{Backend, ComputeOptions, ModelError, Scope};
+use crate::compute::cpu::Cpu;
+use crate::compute::{Backend, ComputeOptions, Device, ModelError, Scope};
 use crate::config::VaeConfig;
 use crate::source::ModelSource;
 use crate::vae::Vae;
@@ -50,7 +51,17 @@ pub struct Posterior {
 /// # Errors
 /// What does not fit about the device, the configuration or the weights.
 pub fn load_vae(source: &ModelSource, options: &ComputeOptions) -> Result<Box<dyn VaeModel>, LoadError> {
-    let backend = Candle::open(options)?;
+    match options.device {
+        Device::Cpu => build(Cpu::open(options)?, source, options),
+        Device::Cuda(_) | Device::Metal => build(Candle::open(options)?, source, options),
+    }
+}
+
+fn build<B: Backend>(
+    backend: B,
+    source: &ModelSource,
+    options: &ComputeOptions,
+) -> Result<Box<dyn VaeModel>, LoadError> {
     let (config, weights) = source.vae()?;
     let network = Vae::load(&Scope::root(&backend, &weights), &config)?;
     weights.finish();

@@ -2,14 +2,13 @@
 
 use candle_core::{Result, Tensor};
 
-use super::norm::Vector;
 use crate::compute::ConvGeometry;
 
 /// A convolution's weight `[out, in, k, k]` and bias, with its geometry.
 #[derive(Debug)]
 pub struct Conv {
     pub(super) weight: Tensor,
-    pub(super) bias: Vector,
+    pub(super) bias: Tensor,
     pub(super) geometry: ConvGeometry,
 }
 

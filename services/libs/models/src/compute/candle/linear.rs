@@ -2,18 +2,16 @@
 
 use candle_core::{Result, Tensor};
 
-use super::norm::Vector;
-
 /// A linear layer's weight, transposed to `[in, out]` as a view, and its bias.
 #[derive(Debug)]
 pub struct Linear {
     weight: Tensor,
-    pub(super) bias: Option<Vector>,
+    pub(super) bias: Option<Tensor>,
 }
 
 impl Linear {
     /// From `[out, in]`, or a 1×1 convolution's `[out, in, 1, 1]`.
-    pub(super) fn new(weight: &Tensor, bias: Option<Vector>) -> Result<Self> {
+    pub(super) fn new(weight: &Tensor, bias: Option<Tensor>) -> Result<Self> {
         let outputs = weight.dim(0)?;
         Ok(Self { weight: weight.reshape((outputs, ()))?.t()?, bias })
     }

@@ -42,15 +42,15 @@ pub(super) fn group_norm(norm: &GroupNorm, x: &Tensor, activation: Activation) -
     let each = (1, norm.groups, per_group, 1);
     let normed = standardise(&grouped, norm.eps)?
         .reshape((batch, norm.groups, per_group, height * width))?
-        .broadcast_mul(&norm.weight.tensor.reshape(each)?)?
-        .broadcast_add(&norm.bias.tensor.reshape(each)?)?;
+        .broadcast_mul(&norm.weight.reshape(each)?)?
+        .broadcast_add(&norm.bias.reshape(each)?)?;
     activate(normed.reshape((batch, channels, height, width))?.to_dtype(x.dtype())?, activation)
 }
 
 /// Normalisation of each token.
 pub(super) fn layer_norm(norm: &LayerNorm, x: &Tensor) -> Result<Tensor> {
     let normed = standardise(&x.to_dtype(DType::F32)?.contiguous()?, norm.eps)?;
-    normed.broadcast_mul(&norm.weight.tensor)?.broadcast_add(&norm.bias.tensor)?.to_dtype(x.dtype())
+    normed.broadcast_mul(&norm.weight)?.broadcast_add(&norm.bias)?.to_dtype(x.dtype())
 }
 
 /// Mean zero and variance one along the last dimension.

@@ -1,0 +1,178 @@
+//! The seam on Darkroom's own kernels: any CPU, in f32 or bf16.
+//!
+//! Everything is channels-last, so an image is tokens and the other way round without a copy, and a concatenation is two
+//! images side by side until something needs them as one. Activations live in an [`arena`]; a pass allocates next to nothing.
+//!
+//! In bf16 the *factors* of products are bf16: weights, and what only ever enters the next product (normalised activations, gated
+//! and activated hidden values, keys, values, what attention makes). *Sums* are f32: products accumulate in f32, and the residual
+//! stream is never rounded, which is where rounding would add up from layer to layer.
+
+mod arena;
+mod attention;
+mod conv;
+mod embedding;
+mod linear;
+mod norm;
+mod open;
+mod tensor;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use darkroom_kernels::{Isa, Precision};
+
+pub use attention::KeysValues;
+pub use conv::Conv;
+pub use embedding::Embedding;
+pub use linear::Linear;
+pub use norm::{GroupNorm, LayerNorm};
+pub use tensor::Tensor;
+
+use super::{Activation, Backend, ConvGeometry, Epilogue, Mask, ModelError};
+use crate::weights::WeightTensor;
+use arena::Arena;
+use tensor::Grid;
+
+/// The CPU, with the instructions it has, in one precision.
+pub struct Cpu {
+    isa: Isa,
+    precision: Precision,
+    arena: Arc<Arena>,
+}
+
+impl Backend for Cpu {
+    type Tensor = Tensor;
+    type Conv = Conv;
+    type Linear = Linear;
+    type Geglu = Linear;
+    type GroupNorm = GroupNorm;
+    type LayerNorm = LayerNorm;
+    type Embedding = Embedding;
+    type KeysValues = KeysValues;
+
+    fn pack_conv(
+        &self,
+        weight: &WeightTensor<'_>,
+        bias: &WeightTensor<'_>,
+        geometry: ConvGeometry,
+    ) -> Result<Conv, ModelError> {
+        Ok(Conv::new(self, weight, bias, geometry))
+    }
+
+    fn pack_linear(&self, weight: &WeightTensor<'_>, bias: Option<&WeightTensor<'_>>) -> Result<Linear, ModelError> {
+        Ok(Linear::new(self, weight, bias))
+    }
+
+    fn pack_geglu(&self, weight: &WeightTensor<'_>, bias: &WeightTensor<'_>) -> Result<Linear, ModelError> {
+        Ok(Linear::gated(self, weight, bias))
+    }
+
+    fn pack_group_norm(
+        &self,
+        weight: &WeightTensor<'_>,
+        bias: &WeightTensor<'_>,
+        groups: usize,
+        eps: f64,
+    ) -> Result<GroupNorm, ModelError> {
+        Ok(GroupNorm { weight: weight.to_f32(), bias: bias.to_f32(), groups, eps: eps as f32 })
+    }
+
+    fn pack_layer_norm(
+        &self,
+        weight: &WeightTensor<'_>,
+        bias: &WeightTensor<'_>,
+        eps: f64,
+    ) -> Result<LayerNorm, ModelError> {
+        Ok(LayerNorm { weight: weight.to_f32(), bias: bias.to_f32(), eps: eps as f32 })
+    }
+
+    fn pack_embedding(&self, table: &WeightTensor<'_>) -> Result<Embedding, ModelError> {
+        Ok(Embedding::new(self, table))
+    }
+
+    fn upload_image(&self, data: &[f32], [batch, channels, height, width]: [usize; 4]) -> Result<Tensor, ModelError> {
+        Ok(self.make_f32(batch, Grid::Image(height, width), channels, |out| {
+            tensor::transpose(data, out, batch, channels, height * width);
+        }))
+    }
+
+    fn upload_tokens(&self, data: &[f32], [batch, count, width]: [usize; 3]) -> Result<Tensor, ModelError> {
+        Ok(self.make_f32(batch, Grid::Tokens(count), width, |out| out.copy_from_slice(data)))
+    }
+
+    fn download(&self, x: &Tensor) -> Result<Vec<f32>, ModelError> {
+        let x = self.joined(x);
+        let values = x.to_f32();
+        self.arena.end_pass();
+        Ok(match x.grid() {
+            Grid::Tokens(_) => values,
+            Grid::Image(height, width) => {
+                let mut out = vec![0.0; values.len()];
+                tensor::transpose(&values, &mut out, x.batch(), height * width, x.channels());
+                out
+            }
+        })
+    }
+
+    fn image_size(&self, image: &Tensor) -> Result<(usize, usize), ModelError> {
+        image.size()
+    }
+
+    fn conv2d(&self, conv: &Conv, x: &Tensor, epilogue: Epilogue<'_, Tensor>) -> Result<Tensor, ModelError> {
+        conv.apply(self, x, x.size()?, &epilogue)
+    }
+
+    fn upsample_conv2d(&self, conv: &Conv, x: &Tensor, size: (usize, usize)) -> Result<Tensor, ModelError> {
+        conv.apply(self, x, size, &Epilogue::none())
+    }
+
+    fn linear(&self, linear: &Linear, x: &Tensor, epilogue: Epilogue<'_, Tensor>) -> Result<Tensor, ModelError> {
+        // What an activation makes of a hidden value only enters the next product.
+        let factor = epilogue.activation != Activation::None && epilogue.residual.is_none();
+        linear.apply(self, x, &epilogue, if factor { self.precision } else { Precision::F32 })
+    }
+
+    fn geglu(&self, geglu: &Linear, x: &Tensor) -> Result<Tensor, ModelError> {
+        geglu.apply(self, x, &Epilogue::none(), self.precision)
+    }
+
+    fn group_norm(&self, norm: &GroupNorm, x: &Tensor, activation: Activation) -> Result<Tensor, ModelError> {
+        norm.apply(self, x, activation)
+    }
+
+    fn layer_norm(&self, norm: &LayerNorm, x: &Tensor) -> Result<Tensor, ModelError> {
+        norm.apply(self, x)
+    }
+
+    fn keys_values(&self, to_k: &Linear, to_v: &Linear, x: &Tensor, heads: usize) -> Result<KeysValues, ModelError> {
+        KeysValues::new(self, to_k, to_v, x, heads)
+    }
+
+    fn attention(
+        &self,
+        q: &Tensor,
+        keys_values: &[&KeysValues],
+        heads: usize,
+        mask: Mask,
+    ) -> Result<Tensor, ModelError> {
+        attention::attend(self, q, keys_values, heads, mask)
+    }
+
+    fn concat_channels(&self, first: &Tensor, second: &Tensor) -> Result<Tensor, ModelError> {
+        first.beside(second)
+    }
+
+    fn image_to_tokens(&self, image: &Tensor) -> Result<Tensor, ModelError> {
+        let (height, width) = image.size()?;
+        Ok(image.viewed(Grid::Tokens(height * width)))
+    }
+
+    fn tokens_to_image(&self, tokens: &Tensor, (height, width): (usize, usize)) -> Result<Tensor, ModelError> {
+        Ok(tokens.viewed(Grid::Image(height, width)))
+    }
+
+    fn embed(&self, table: &Embedding, positions: &Embedding, ids: &[Vec<u32>]) -> Result<Tensor, ModelError> {
+        Ok(embedding::embed(self, table, positions, ids))
+    }
+}

@@ -1,0 +1,70 @@
+//! Linear layers on the CPU, gated ones too.
+
+use darkroom_kernels::{self as kernels, GroupBias, PackedWeights, Precision, Residual, gemm};
+
+use super::{Cpu, Tensor};
+use crate::compute::{Activation, Epilogue, ModelError};
+use crate::weights::WeightTensor;
+
+/// Packed weights and the bias.
+pub struct Linear {
+    pub(super) weights: PackedWeights,
+    bias: Option<Vec<f32>>,
+}
+
+impl Linear {
+    /// From `[out, in]`, or a 1×1 convolution's `[out, in, 1, 1]`.
+    pub(super) fn new(cpu: &Cpu, weight: &WeightTensor<'_>, bias: Option<&WeightTensor<'_>>) -> Self {
+        let values = weight.to_f32();
+        let (n, k) = (weight.shape[0], weight.shape[1]);
+        let weights = PackedWeights::linear(cpu.isa, cpu.precision, &values[..], n, k);
+        Self { weights, bias: bias.map(WeightTensor::to_f32) }
+    }
+
+    /// From `[2 · out, in]`, values first.
+    pub(super) fn gated(cpu: &Cpu, weight: &WeightTensor<'_>, bias: &WeightTensor<'_>) -> Self {
+        let values = weight.to_f32();
+        let (n, k) = (weight.shape[0], weight.shape[1]);
+        let weights = PackedWeights::geglu(cpu.isa, cpu.precision, &values[..], n, k);
+        Self { weights, bias: Some(bias.to_f32()) }
+    }
+
+    /// `x [b, n, in]` or the pixels of an image → the same grid with the layer's outputs, kept in `precision`.
+    pub(super) fn apply(
+        &self,
+        cpu: &Cpu,
+        x: &Tensor,
+        epilogue: &Epilogue<'_, Tensor>,
+        precision: Precision,
+    ) -> Result<Tensor, ModelError> {
+        let x = cpu.joined(x);
+        let input = x.matrix()?;
+        let epilogue = finish(epilogue, self.bias.as_deref(), x.grid().rows())?;
+        Ok(cpu.make(x.batch(), x.grid(), self.weights.output_columns(), precision, |out| {
+            gemm(input, &self.weights, &epilogue, out);
+        }))
+    }
+}
+
+/// An epilogue as the kernels take it, for outputs of `rows` rows a picture.
+pub(super) fn finish<'a>(
+    epilogue: &Epilogue<'a, Tensor>,
+    bias: Option<&'a [f32]>,
+    rows: usize,
+) -> Result<kernels::Epilogue<'a>, ModelError> {
+    let group_bias = match epilogue.channel_bias.map(Tensor::values) {
+        None => None,
+        Some(kernels::Values::F32(values)) => Some(GroupBias { values, rows_per_group: rows }),
+        Some(kernels::Values::Bf16(_)) => return Err(ModelError::Compute("a channel bias is kept in f32".into())),
+    };
+    let residual = match epilogue.residual {
+        None => Residual::None,
+        Some(residual) => Residual::Matrix(residual.matrix()?),
+    };
+    let activation = match epilogue.activation {
+        Activation::None => kernels::Activation::Identity,
+        Activation::Silu => kernels::Activation::Silu,
+        Activation::QuickGelu => kernels::Activation::QuickGelu,
+    };
+    Ok(kernels::Epilogue { bias, group_bias, activation, residual })
+}

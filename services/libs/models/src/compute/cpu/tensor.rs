@@ -1,0 +1,172 @@
+//! Channels-last activations, shared and cheap to clone.
+
+use std::sync::Arc;
+
+use darkroom_kernels::{Image, Matrix, MatrixMut, Precision, Values, ValuesMut, convert};
+use rayon::prelude::*;
+
+use super::Cpu;
+use super::arena::Loan;
+use crate::compute::ModelError;
+
+/// Images `[batch, height, width, channels]` or tokens `[batch, count, channels]`. The channels may lie in two parts.
+#[derive(Clone)]
+pub struct Tensor {
+    batch: usize,
+    grid: Grid,
+    first: Part,
+    second: Option<Part>,
+}
+
+/// How the rows of a picture are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Grid {
+    /// Pixels: height and width.
+    Image(usize, usize),
+    Tokens(usize),
+}
+
+impl Grid {
+    /// Rows of channels.
+    pub(super) fn rows(self) -> usize {
+        match self {
+            Self::Image(height, width) => height * width,
+            Self::Tokens(count) => count,
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Part {
+    values: Arc<Loan>,
+    channels: usize,
+}
+
+impl Tensor {
+    pub(super) fn batch(&self) -> usize {
+        self.batch
+    }
+
+    pub(super) fn grid(&self) -> Grid {
+        self.grid
+    }
+
+    pub(super) fn channels(&self) -> usize {
+        self.parts().map(|part| part.channels).sum()
+    }
+
+    /// Rows of channels in the whole batch.
+    pub(super) fn rows(&self) -> usize {
+        self.batch * self.grid.rows()
+    }
+
+    /// Height and width of an image.
+    pub(super) fn size(&self) -> Result<(usize, usize), ModelError> {
+        match self.grid {
+            Grid::Image(height, width) => Ok((height, width)),
+            Grid::Tokens(_) => Err(ModelError::Compute("tokens have no height and width".into())),
+        }
+    }
+
+    /// The same values on another grid of as many rows.
+    pub(super) fn viewed(&self, grid: Grid) -> Self {
+        Self { grid, ..self.clone() }
+    }
+
+    /// The channels of both, one after the other.
+    pub(super) fn beside(&self, other: &Self) -> Result<Self, ModelError> {
+        if self.second.is_some() || other.second.is_some() || self.rows() != other.rows() {
+            return Err(ModelError::Compute("two images of one size can be concatenated".into()));
+        }
+        Ok(Self { second: Some(other.first.clone()), ..self.clone() })
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &Part> {
+        std::iter::once(&self.first).chain(&self.second)
+    }
+
+    /// The parts as images for the kernels; tokens are images one pixel wide.
+    pub(super) fn images(&self) -> Vec<Image<'_>> {
+        let (height, width) = match self.grid {
+            Grid::Image(height, width) => (height, width),
+            Grid::Tokens(count) => (count, 1),
+        };
+        self.parts().map(|part| Image::new(part.values.values(), [self.batch, height, width, part.channels])).collect()
+    }
+
+    /// The values of a tensor in one part, a row of channels each.
+    pub(super) fn matrix(&self) -> Result<Matrix<'_>, ModelError> {
+        match self.second {
+            None => Ok(Matrix::new(self.first.values.values(), self.rows(), self.first.channels)),
+            Some(_) => Err(ModelError::Compute("channels in two parts are not a matrix".into())),
+        }
+    }
+
+    /// The values of a tensor in one part.
+    pub(super) fn values(&self) -> Values<'_> {
+        self.first.values.values()
+    }
+
+    /// The values of a tensor in one part, widened.
+    pub(super) fn to_f32(&self) -> Vec<f32> {
+        match self.values() {
+            Values::F32(values) => values.to_vec(),
+            Values::Bf16(values) => values.iter().map(|value| value.to_f32()).collect(),
+        }
+    }
+}
+
+impl Cpu {
+    /// A new tensor of one part, whose values `fill` writes.
+    pub(super) fn make(
+        &self,
+        batch: usize,
+        grid: Grid,
+        channels: usize,
+        precision: Precision,
+        fill: impl FnOnce(&mut MatrixMut<'_>),
+    ) -> Tensor {
+        let rows = batch * grid.rows();
+        let mut values = self.arena.take(rows * channels, precision);
+        fill(&mut MatrixMut::new(values.values_mut(), rows, channels));
+        Tensor { batch, grid, first: Part { values: Arc::new(values), channels }, second: None }
+    }
+
+    /// As [`Cpu::make`], in f32 and from a plain slice.
+    pub(super) fn make_f32(&self, batch: usize, grid: Grid, channels: usize, fill: impl FnOnce(&mut [f32])) -> Tensor {
+        let mut values = self.arena.take(batch * grid.rows() * channels, Precision::F32);
+        if let ValuesMut::F32(values) = values.values_mut() {
+            fill(values);
+        }
+        Tensor { batch, grid, first: Part { values: Arc::new(values), channels }, second: None }
+    }
+
+    /// The tensor with its channels in one part; where they were in two, in the precision of products.
+    pub(super) fn joined(&self, x: &Tensor) -> Tensor {
+        if x.second.is_none() {
+            return x.clone();
+        }
+        let (rows, channels) = (x.rows(), x.channels());
+        let mut values = self.arena.take(rows * channels, self.precision);
+        let mut before = 0;
+        for part in x.parts() {
+            let from = Matrix::new(part.values.values(), rows, part.channels);
+            let to = values.values_mut().skip(before);
+            convert(self.isa, from, &mut MatrixMut::strided(to, rows, part.channels, channels));
+            before += part.channels;
+        }
+        Tensor { first: Part { values: Arc::new(values), channels }, second: None, ..x.clone() }
+    }
+}
+
+/// `[batch, rows, cols]` → `[batch, cols, rows]`.
+pub(super) fn transpose(from: &[f32], to: &mut [f32], batch: usize, rows: usize, cols: usize) {
+    debug_assert_eq!((from.len(), to.len()), (batch * rows * cols, batch * rows * cols));
+    let picture = (rows * cols).max(1);
+    to.par_chunks_mut(rows.max(1)).enumerate().with_min_len(1 + 4096 / rows.max(1)).for_each(|(line, to)| {
+        let (picture, column) = (&from[line / cols * picture..], line % cols);
+        for (row, to) in to.iter_mut().enumerate() {
+            *to = picture[row * cols + column];
+        }
+    });
+}

@@ -1,0 +1,191 @@
+//! The CPU's operations against the same ones composed on candle, which computes them in another layout and order.
+
+use std::borrow::Cow;
+
+use super::*;
+use crate::compute::candle::Candle;
+use crate::compute::{ComputeOptions, Device, Precision};
+use crate::weights::Dtype;
+
+/// How far bf16 factors may take a value of about one.
+const BF16: f32 = 0.03;
+
+/// Values between −1 and 1 that repeat late.
+fn values(count: usize, seed: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i * 37 + seed * 11) % 601) as f32 / 300.0 - 1.0).collect()
+}
+
+/// A weight whose sums over `shape[1..]` are about one.
+fn weight(shape: &[usize], seed: usize) -> WeightTensor<'static> {
+    let scale = (shape[1..].iter().product::<usize>() as f32).sqrt();
+    let bytes = values(shape.iter().product(), seed).iter().flat_map(|value| (value / scale).to_le_bytes()).collect();
+    WeightTensor { dtype: Dtype::F32, shape: shape.to_vec(), bytes: Cow::Owned(bytes) }
+}
+
+/// Runs the same operations on candle and on the CPU in both precisions, and compares what comes out.
+macro_rules! same {
+    (|$backend:ident| $operations:expr) => {{
+        let options = |precision| ComputeOptions { device: Device::Cpu, precision, threads: None };
+        let expected: Vec<f32> = {
+            let $backend = Candle::open(&options(Precision::F32)).unwrap();
+            let y = $operations;
+            $backend.download(&y).unwrap()
+        };
+        for (precision, allowed) in [(Precision::F32, 2e-6), (Precision::Bf16, BF16)] {
+            let $backend = Cpu::open(&options(precision)).unwrap();
+            let y = $operations;
+            let found = $backend.download(&y).unwrap();
+            assert_eq!(found.len(), expected.len());
+            for (a, b) in found.iter().zip(&expected) {
+                assert!((a - b).abs() <= allowed * b.abs().max(1.0), "{precision}: {a} is not {b}");
+            }
+        }
+    }};
+}
+
+fn epilogues<'a, T>(shift: &'a T, residual: &'a T) -> Vec<Epilogue<'a, T>> {
+    let mut all = Vec::new();
+    for activation in [Activation::None, Activation::Silu, Activation::QuickGelu] {
+        for (channel_bias, residual) in
+            [(None, None), (Some(shift), None), (None, Some(residual)), (Some(shift), Some(residual))]
+        {
+            all.push(Epilogue { channel_bias, activation, residual });
+        }
+    }
+    all
+}
+
+#[test]
+fn convolutions_of_every_geometry() {
+    let (kernel, bias) = (weight(&[6, 5, 3, 3], 1), weight(&[6], 2));
+    for geometry in [ConvGeometry::same(3), ConvGeometry::halving(), ConvGeometry::halving_asymmetric()] {
+        same!(|backend| {
+            let conv = backend.pack_conv(&kernel, &bias, geometry).unwrap();
+            let x = backend.upload_image(&values(2 * 5 * 7 * 9, 3), [2, 5, 7, 9]).unwrap();
+            backend.conv2d(&conv, &x, Epilogue::none()).unwrap()
+        });
+    }
+    for size in [(14, 18), (13, 17), (14, 17), (10, 9)] {
+        same!(|backend| {
+            let conv = backend.pack_conv(&kernel, &bias, ConvGeometry::upsampled()).unwrap();
+            let x = backend.upload_image(&values(2 * 5 * 7 * 9, 3), [2, 5, 7, 9]).unwrap();
+            backend.upsample_conv2d(&conv, &x, size).unwrap()
+        });
+    }
+}
+
+#[test]
+fn epilogues_of_images() {
+    for kernel in [1, 3] {
+        let (conv, bias) = (weight(&[6, 4, kernel, kernel], 1), weight(&[6], 2));
+        for case in 0..12 {
+            same!(|backend| {
+                let conv = backend.pack_conv(&conv, &bias, ConvGeometry::same(kernel)).unwrap();
+                let x = backend.upload_image(&values(2 * 4 * 5 * 7, 3), [2, 4, 5, 7]).unwrap();
+                let shift = backend.upload_tokens(&values(2 * 6, 4), [2, 1, 6]).unwrap();
+                let residual = backend.upload_image(&values(2 * 6 * 5 * 7, 5), [2, 6, 5, 7]).unwrap();
+                backend.conv2d(&conv, &x, epilogues(&shift, &residual).swap_remove(case)).unwrap()
+            });
+        }
+    }
+}
+
+#[test]
+fn linear_layers_plain_and_gated() {
+    let (plain, gated, bias) = (weight(&[14, 6], 1), weight(&[14, 6], 1), weight(&[14], 2));
+    for case in 0..12 {
+        same!(|backend| {
+            let x = backend.upload_tokens(&values(2 * 9 * 6, 3), [2, 9, 6]).unwrap();
+            let residual = backend.upload_tokens(&values(2 * 9 * 14, 4), [2, 9, 14]).unwrap();
+            let linear = backend.pack_linear(&plain, (case % 2 == 0).then_some(&bias)).unwrap();
+            let epilogue = Epilogue { channel_bias: None, ..epilogues(&residual, &residual).swap_remove(case) };
+            backend.linear(&linear, &x, epilogue).unwrap()
+        });
+    }
+    same!(|backend| {
+        let x = backend.upload_tokens(&values(2 * 9 * 6, 3), [2, 9, 6]).unwrap();
+        let geglu = backend.pack_geglu(&gated, &bias).unwrap();
+        backend.geglu(&geglu, &x).unwrap()
+    });
+}
+
+#[test]
+fn normalisations() {
+    let (scale, shift) = (weight(&[12], 2), weight(&[12], 3));
+    for (groups, activation) in [(1, Activation::None), (3, Activation::Silu), (12, Activation::Silu)] {
+        same!(|backend| {
+            let norm = backend.pack_group_norm(&scale, &shift, groups, 1e-5).unwrap();
+            let x = backend.upload_image(&values(2 * 12 * 5 * 7, 1), [2, 12, 5, 7]).unwrap();
+            backend.group_norm(&norm, &x, activation).unwrap()
+        });
+    }
+    same!(|backend| {
+        let norm = backend.pack_layer_norm(&scale, &shift, 1e-5).unwrap();
+        let x = backend.upload_tokens(&values(2 * 5 * 12, 1), [2, 5, 12]).unwrap();
+        backend.layer_norm(&norm, &x).unwrap()
+    });
+}
+
+#[test]
+fn concatenated_channels_are_read_as_one_image() {
+    let (scale, shift) = (weight(&[12], 2), weight(&[12], 3));
+    for kernel in [0, 1, 3] {
+        same!(|backend| {
+            let first = backend.upload_image(&values(2 * 7 * 5 * 6, 1), [2, 7, 5, 6]).unwrap();
+            let second = backend.upload_image(&values(2 * 5 * 5 * 6, 8), [2, 5, 5, 6]).unwrap();
+            let x = backend.concat_channels(&first, &second).unwrap();
+            if kernel == 0 {
+                let norm = backend.pack_group_norm(&scale, &shift, 3, 1e-5).unwrap();
+                backend.group_norm(&norm, &x, Activation::Silu).unwrap()
+            } else {
+                let weight = weight(&[4, 12, kernel, kernel], 4);
+                let bias = weight_of(4);
+                let conv = backend.pack_conv(&weight, &bias, ConvGeometry::same(kernel)).unwrap();
+                backend.conv2d(&conv, &x, Epilogue::none()).unwrap()
+            }
+        });
+    }
+}
+
+fn weight_of(channels: usize) -> WeightTensor<'static> {
+    weight(&[channels], 9)
+}
+
+#[test]
+fn attention_to_itself_and_to_texts_of_any_length() {
+    let [to_q, to_k, to_v] = [1, 2, 3].map(|seed| weight(&[6, 6], seed));
+    for mask in [Mask::None, Mask::Causal] {
+        same!(|backend| {
+            let linear = |weight| backend.pack_linear(weight, None).unwrap();
+            let x = backend.upload_tokens(&values(3 * 7 * 6, 4), [3, 7, 6]).unwrap();
+            let q = backend.linear(&linear(&to_q), &x, Epilogue::none()).unwrap();
+            let own = backend.keys_values(&linear(&to_k), &linear(&to_v), &x, 2).unwrap();
+            backend.attention(&q, &[&own], 2, mask).unwrap()
+        });
+    }
+    same!(|backend| {
+        let linear = |weight| backend.pack_linear(weight, None).unwrap();
+        let q = backend.upload_tokens(&values(3 * 7 * 6, 4), [3, 7, 6]).unwrap();
+        let texts = [4, 9, 1].map(|length| {
+            let text = backend.upload_tokens(&values(length * 6, length), [1, length, 6]).unwrap();
+            backend.keys_values(&linear(&to_k), &linear(&to_v), &text, 2).unwrap()
+        });
+        backend.attention(&q, &texts.each_ref(), 2, Mask::None).unwrap()
+    });
+}
+
+#[test]
+fn embeddings_and_views() {
+    let (table, positions) = (weight(&[11, 6], 1), weight(&[4, 6], 2));
+    same!(|backend| {
+        let [table, positions] = [&table, &positions].map(|table| backend.pack_embedding(table).unwrap());
+        let tokens = backend.embed(&table, &positions, &[vec![3, 10, 0, 3], vec![7, 7, 1, 2]]).unwrap();
+        let image = backend.tokens_to_image(&tokens, (2, 2)).unwrap();
+        assert_eq!(backend.image_size(&image).unwrap(), (2, 2));
+        image
+    });
+    same!(|backend| {
+        let image = backend.upload_image(&values(2 * 6 * 3 * 4, 1), [2, 6, 3, 4]).unwrap();
+        backend.image_to_tokens(&image).unwrap()
+    });
+}
