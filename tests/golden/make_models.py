@@ -4,8 +4,9 @@
     python tests/golden/make_models.py
 
 `networks.safetensors` holds the inputs and outputs of the text encoder, the UNet and the autoencoder: of the seeded tiny
-model, whose weights `seeded.py` makes, and of the embedded pocket model. `pictures.json` lists whole pictures by diffusers'
-StableDiffusionPipeline on the pocket model, each beside it as a PNG.
+model, whose weights `seeded.py` makes, and of the embedded pocket model. `bf16.json` says how far the same modules' outputs are from
+these when they compute in bf16 (relative L2). `pictures.json` lists whole pictures by diffusers' StableDiffusionPipeline on the
+pocket model, each beside it as a PNG.
 """
 
 import json
@@ -110,6 +111,26 @@ def networks(models, side: int, decoded: tuple, encoded: tuple) -> dict:
     return {name: tensor.contiguous() for name, tensor in out.items()}
 
 
+@torch.no_grad()
+def bf16_errors(models, given: dict) -> dict:
+    """Of the same modules in bf16, on the inputs and against the outputs of `networks`; each network reads f32's embeddings."""
+    text, unet, vae = (module.to(torch.bfloat16) for module in models)
+    short = {name: tensor.to(torch.bfloat16) for name, tensor in given.items() if tensor.is_floating_point()}
+    ids, texts = given["token_ids"].long(), short["prompt_embeds"][[0, 1, 0, 1]]
+    out = {"prompt_embeds": embed(text, ids, 0), "prompt_embeds_skip_1": embed(text, ids[:1], 1)}
+    out["noise_pred"] = unet(short["latents"], given["timesteps"], texts).sample
+    out["odd_noise_pred"] = unet(short["odd_latents"], given["timesteps"][1:3], texts[:2]).sample
+    out["decoded"] = vae.decode(short["scaled_latents"][None] / vae.config.scaling_factor).sample[0]
+    posterior = vae.encode(short["image"][None]).latent_dist
+    out["posterior_mean"], out["posterior_std"] = posterior.mean[0], posterior.std[0]
+    return {name: relative_l2(found, given[name]) for name, found in out.items()}
+
+
+def relative_l2(found: torch.Tensor, expected: torch.Tensor) -> float:
+    found, expected = found.double(), expected.double()
+    return float(f"{((found - expected).norm() / expected.norm()).item():.4g}")
+
+
 def pictures(folder: Path) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(POCKET, torch_dtype=torch.float32, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
@@ -140,7 +161,9 @@ def main() -> None:
     ]:
         folder = HERE / name
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(networks(models, *shapes), folder / "networks.safetensors")
+        given = networks(models, *shapes)
+        save_file(given, folder / "networks.safetensors")
+        (folder / "bf16.json").write_text(json.dumps(bf16_errors(models, given), indent=2) + "\n")
     pictures(HERE / "pocket")
 
 

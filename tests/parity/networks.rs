@@ -1,65 +1,82 @@
-//! Text encoder, UNet and autoencoder against transformers and diffusers, on the same weights.
+//! Text encoder, UNet and autoencoder against transformers and diffusers, on the same weights: in f32 within a bound, in bf16 no
+//! further from f32 than diffusers itself is in bf16.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use darkroom_models::source::ModelSource;
-use darkroom_models::stage::{self, UnetRow};
+use darkroom_models::stage::{self, ComputeOptions, Precision, UnetRow};
 
-use crate::golden::{EXACT, Golden, TINY};
+use crate::golden::{Bound, EXACT, Golden, TINY};
 use crate::layouts::Tiny;
+
+/// What a network made of golden inputs, by the names of the golden outputs.
+type Outputs = Vec<(&'static str, Vec<f32>)>;
+type Network = fn(&ModelSource, &ComputeOptions, &Golden) -> Result<Outputs>;
 
 #[test]
 fn text_encoder_of_the_tiny_model() -> Result<()> {
-    text_encoder(&Tiny::folder()?.source()?, "tiny")
+    check(text_encoder, &Tiny::folder()?.source()?, "tiny")
 }
 
 #[test]
 fn text_encoder_of_the_pocket_model() -> Result<()> {
-    text_encoder(&pocket()?, "pocket")
+    check(text_encoder, &pocket()?, "pocket")
 }
 
 #[test]
 fn unet_of_the_tiny_model() -> Result<()> {
-    unet(&Tiny::folder()?.source()?, "tiny")
+    check(unet, &Tiny::folder()?.source()?, "tiny")
 }
 
 #[test]
 fn unet_of_the_pocket_model() -> Result<()> {
-    unet(&pocket()?, "pocket")
+    check(unet, &pocket()?, "pocket")
 }
 
 #[test]
 fn autoencoder_of_the_tiny_model() -> Result<()> {
-    autoencoder(&Tiny::folder()?.source()?, "tiny")
+    check(autoencoder, &Tiny::folder()?.source()?, "tiny")
 }
 
 #[test]
 fn autoencoder_of_the_pocket_model() -> Result<()> {
-    autoencoder(&pocket()?, "pocket")
+    check(autoencoder, &pocket()?, "pocket")
 }
 
 fn pocket() -> Result<ModelSource> {
     Ok(ModelSource::resolve(Some("pocket"), Default::default())?)
 }
 
-fn text_encoder(source: &ModelSource, name: &str) -> Result<()> {
-    let golden = Golden::open(name)?;
-    let mut model = stage::load_text_encoder(source, &EXACT)?;
+/// All outputs of a network in both precisions.
+fn check(network: Network, source: &ModelSource, model: &str) -> Result<()> {
+    let golden = Golden::open(model)?;
+    for (name, found) in network(source, &EXACT, &golden)? {
+        TINY.check(name, &found, &golden.tensor(name)?.0)?;
+    }
+    let errors = golden.bf16_errors()?;
+    for (name, found) in network(source, &ComputeOptions { precision: Precision::Bf16, ..EXACT }, &golden)? {
+        let bound = errors.get(name).copied();
+        ensure!(bound.is_some(), "bf16.json of {model} has no {name}");
+        Bound::bf16(bound.unwrap_or_default()).check(name, &found, &golden.tensor(name)?.0)?;
+    }
+    Ok(())
+}
+
+fn text_encoder(source: &ModelSource, options: &ComputeOptions, golden: &Golden) -> Result<Outputs> {
+    let mut model = stage::load_text_encoder(source, options)?;
     let ids = golden.token_ids()?;
-    let all = model.encode(&ids, 0)?;
-    TINY.check("prompt_embeds", &all.concat(), &golden.tensor("prompt_embeds")?.0)?;
-    let skipped = model.encode(&ids[..1], 1)?;
-    TINY.check("prompt_embeds, clip_skip 1", &skipped[0], &golden.tensor("prompt_embeds_skip_1")?.0)
+    let (all, skipped) = (model.encode(&ids, 0)?.concat(), model.encode(&ids[..1], 1)?.concat());
+    Ok(vec![("prompt_embeds", all), ("prompt_embeds_skip_1", skipped)])
 }
 
 /// Four rows with a timestep and a text each, in one batch; then sizes that halve to odd numbers.
-fn unet(source: &ModelSource, name: &str) -> Result<()> {
-    let golden = Golden::open(name)?;
-    let mut model = stage::load_unet(source, &EXACT)?;
+fn unet(source: &ModelSource, options: &ComputeOptions, golden: &Golden) -> Result<Outputs> {
+    let mut model = stage::load_unet(source, options)?;
     let tokens = golden.tensor("prompt_embeds")?.1[1];
     let texts: Vec<_> =
         golden.rows("prompt_embeds")?.iter().map(|embeds| model.context(embeds, tokens)).collect::<Result<_, _>>()?;
     let timesteps = golden.tensor("timesteps")?.0;
 
+    let mut outputs = Outputs::new();
     for (latents, noise_pred, timesteps) in
         [("latents", "noise_pred", &timesteps[..]), ("odd_latents", "odd_noise_pred", &timesteps[1..3])]
     {
@@ -71,20 +88,16 @@ fn unet(source: &ModelSource, name: &str) -> Result<()> {
             .zip(texts.iter().cycle())
             .map(|((latents, timestep), context)| UnetRow { latents, timestep: *timestep, context })
             .collect();
-        let found = model.predict(&rows, shape[2], shape[3])?;
-        TINY.check(noise_pred, &found.concat(), &golden.tensor(noise_pred)?.0)?;
+        outputs.push((noise_pred, model.predict(&rows, shape[2], shape[3])?.concat()));
     }
-    Ok(())
+    Ok(outputs)
 }
 
-fn autoencoder(source: &ModelSource, name: &str) -> Result<()> {
-    let golden = Golden::open(name)?;
-    let mut model = stage::load_vae(source, &EXACT)?;
+fn autoencoder(source: &ModelSource, options: &ComputeOptions, golden: &Golden) -> Result<Outputs> {
+    let mut model = stage::load_vae(source, options)?;
     let (latents, shape) = golden.tensor("scaled_latents")?;
     let decoded = model.decode(&latents, shape[1], shape[2])?;
-    TINY.check("decoded", &decoded, &golden.tensor("decoded")?.0)?;
     let (image, shape) = golden.tensor("image")?;
     let posterior = model.encode(&image, shape[1], shape[2])?;
-    TINY.check("posterior mean", &posterior.mean, &golden.tensor("posterior_mean")?.0)?;
-    TINY.check("posterior std", &posterior.std, &golden.tensor("posterior_std")?.0)
+    Ok(vec![("decoded", decoded), ("posterior_mean", posterior.mean), ("posterior_std", posterior.std)])
 }

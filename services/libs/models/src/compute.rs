@@ -10,6 +10,7 @@ pub mod cpu;
 mod error;
 mod options;
 mod scope;
+pub mod timed;
 
 pub use backend::{Activation, Backend, ConvGeometry, Epilogue, Mask, Padding};
 pub use error::ModelError;

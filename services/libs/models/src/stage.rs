@@ -12,11 +12,12 @@ mod vae;
 
 use crate::weights::Weights;
 
+pub use crate::compute::timed::{LayerGroup, Timings};
 pub use crate::compute::{ComputeOptions, Device, ModelError, Precision};
 pub use context::Context;
-pub use text_encoder::{TextEncoderModel, load_text_encoder};
-pub use unet::{UnetModel, UnetRow, load_unet};
-pub use vae::{Posterior, VaeModel, load_vae};
+pub use text_encoder::{TextEncoderModel, load_text_encoder, load_text_encoder_timed};
+pub use unet::{UnetModel, UnetRow, load_unet, load_unet_timed};
+pub use vae::{Posterior, VaeModel, load_vae, load_vae_timed};
 
 /// What is common to the models of all stages.
 pub trait LoadedModel: Send {

@@ -1,10 +1,13 @@
 //! The text encoder as its service sees it.
 
+use std::sync::Arc;
+
 use super::{Identity, LoadedModel, check_length};
 use crate::LoadError;
 use crate::clip::TextEncoder;
 use crate::compute::candle::Candle;
 use crate::compute::cpu::Cpu;
+use crate::compute::timed::{Timed, Timings};
 use crate::compute::{Backend, ComputeOptions, Device, ModelError, Scope};
 use crate::config::ClipConfig;
 use crate::source::ModelSource;
@@ -41,6 +44,23 @@ pub fn load_text_encoder(
     match options.device {
         Device::Cpu => build(Cpu::open(options)?, source, options),
         Device::Cuda(_) | Device::Metal => build(Candle::open(options)?, source, options),
+    }
+}
+
+/// As [`load_text_encoder`], with the time of each layer group added to `timings`.
+///
+/// A GPU's operations return before they are done, so there is nothing to time: its model is the plain one.
+///
+/// # Errors
+/// As [`load_text_encoder`].
+pub fn load_text_encoder_timed(
+    source: &ModelSource,
+    options: &ComputeOptions,
+    timings: &Arc<Timings>,
+) -> Result<Box<dyn TextEncoderModel>, LoadError> {
+    match options.device {
+        Device::Cpu => build(Timed::new(Cpu::open(options)?, timings), source, options),
+        Device::Cuda(_) | Device::Metal => load_text_encoder(source, options),
     }
 }
 

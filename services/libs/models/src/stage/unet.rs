@@ -1,10 +1,13 @@
 //! The UNet as the denoiser sees it.
 
+use std::sync::Arc;
+
 use super::context::{Context, Owner};
 use super::{Identity, LoadedModel, check_length};
 use crate::LoadError;
 use crate::compute::candle::Candle;
 use crate::compute::cpu::Cpu;
+use crate::compute::timed::{Timed, Timings};
 use crate::compute::{Backend, ComputeOptions, Device, ModelError, Scope};
 use crate::config::UNetConfig;
 use crate::source::ModelSource;
@@ -51,6 +54,23 @@ pub fn load_unet(source: &ModelSource, options: &ComputeOptions) -> Result<Box<d
     match options.device {
         Device::Cpu => build(Cpu::open(options)?, source, options),
         Device::Cuda(_) | Device::Metal => build(Candle::open(options)?, source, options),
+    }
+}
+
+/// As [`load_unet`], with the time of each layer group added to `timings`.
+///
+/// A GPU's operations return before they are done, so there is nothing to time: its model is the plain one.
+///
+/// # Errors
+/// As [`load_unet`].
+pub fn load_unet_timed(
+    source: &ModelSource,
+    options: &ComputeOptions,
+    timings: &Arc<Timings>,
+) -> Result<Box<dyn UnetModel>, LoadError> {
+    match options.device {
+        Device::Cpu => build(Timed::new(Cpu::open(options)?, timings), source, options),
+        Device::Cuda(_) | Device::Metal => load_unet(source, options),
     }
 }
 

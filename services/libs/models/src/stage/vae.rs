@@ -1,9 +1,12 @@
 //! The autoencoder as its service sees it.
 
+use std::sync::Arc;
+
 use super::{Identity, LoadedModel, check_length};
 use crate::LoadError;
 use crate::compute::candle::Candle;
 use crate::compute::cpu::Cpu;
+use crate::compute::timed::{Timed, Timings};
 use crate::compute::{Backend, ComputeOptions, Device, ModelError, Scope};
 use crate::config::VaeConfig;
 use crate::source::ModelSource;
@@ -54,6 +57,23 @@ pub fn load_vae(source: &ModelSource, options: &ComputeOptions) -> Result<Box<dy
     match options.device {
         Device::Cpu => build(Cpu::open(options)?, source, options),
         Device::Cuda(_) | Device::Metal => build(Candle::open(options)?, source, options),
+    }
+}
+
+/// As [`load_vae`], with the time of each layer group added to `timings`.
+///
+/// A GPU's operations return before they are done, so there is nothing to time: its model is the plain one.
+///
+/// # Errors
+/// As [`load_vae`].
+pub fn load_vae_timed(
+    source: &ModelSource,
+    options: &ComputeOptions,
+    timings: &Arc<Timings>,
+) -> Result<Box<dyn VaeModel>, LoadError> {
+    match options.device {
+        Device::Cpu => build(Timed::new(Cpu::open(options)?, timings), source, options),
+        Device::Cuda(_) | Device::Metal => load_vae(source, options),
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 
 use crate::error::LoadError;
 
@@ -54,6 +56,21 @@ impl Blob {
     /// Bytes made from this blob's, such as an inflated entry: they keep its file's name.
     pub(crate) fn derived(&self, bytes: Vec<u8>) -> Self {
         Self { file: self.file.clone(), bytes: Bytes::Owned(bytes.into()) }
+    }
+
+    /// Lets the system have the memory of a range of a mapped file back; the range is read again when it is used again.
+    pub(crate) fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = &self.bytes {
+            let len = range.len().min(map.len().saturating_sub(range.start));
+            // SAFETY: the map is read-only and nothing of it was ever written, so pages that are dropped come back from the
+            // file as they were, at the next access. Others who read the range meanwhile see the same bytes.
+            #[allow(unsafe_code)]
+            let dropped = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, len) };
+            if let Err(error) = dropped {
+                tracing::debug!(file = %self.file, %error, "the memory of weights that were read is not given back");
+            }
+        }
     }
 
     pub(crate) fn file(&self) -> &str {

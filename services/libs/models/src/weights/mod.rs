@@ -17,10 +17,12 @@ mod revision;
 mod safetensors;
 mod single;
 mod stored;
+mod tensor;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
+
+use rayon::prelude::*;
 
 use crate::error::LoadError;
 
@@ -29,6 +31,7 @@ pub use dtype::Dtype;
 pub(crate) use folder::folder_weights;
 pub(crate) use single::SingleFile;
 pub(crate) use stored::Stored;
+pub use tensor::WeightTensor;
 
 /// The most names a warning lists.
 const NAMES_SHOWN: usize = 5;
@@ -53,32 +56,20 @@ pub struct Weights {
 
 struct Entry {
     stored: Stored,
-    read: AtomicBool,
+    /// Of its bytes, taken when a network asked for them.
+    digest: OnceLock<blake3::Hash>,
 }
 
-/// One tensor: little-endian elements, row-major.
-#[derive(Debug)]
-pub struct WeightTensor<'a> {
-    /// The type of its elements: always one of the floating-point ones.
-    pub dtype: Dtype,
-    /// Its shape.
-    pub shape: Vec<usize>,
-    /// Its elements' bytes, borrowed from the file where they lie in order there. Not necessarily aligned.
-    pub bytes: Cow<'a, [u8]>,
-}
-
-impl WeightTensor<'_> {
-    /// The elements as f32; f64 is rounded.
-    #[must_use]
-    pub fn to_f32(&self) -> Vec<f32> {
-        self.dtype.to_f32(&self.bytes)
+impl Entry {
+    fn digest(&self, bytes: &[u8]) -> blake3::Hash {
+        *self.digest.get_or_init(|| revision::digest(bytes))
     }
 }
 
 impl Weights {
     /// Gathers tensors that already have their current names; where a name comes twice the last one holds.
     pub(crate) fn new(file: &str, tensors: impl IntoIterator<Item = (String, Stored)>) -> Self {
-        let entry = |stored| Entry { stored, read: AtomicBool::new(false) };
+        let entry = |stored| Entry { stored, digest: OnceLock::new() };
         let tensors = tensors.into_iter().map(|(name, stored)| (name, entry(stored))).collect();
         Self { file: file.into(), tensors, config: String::new() }
     }
@@ -115,7 +106,7 @@ impl Weights {
     /// The tensor of this name, which must have this shape; it then counts as known to the network.
     ///
     /// Its elements are not read before the shape has been compared, so a configuration cannot make anyone allocate
-    /// more than the file holds.
+    /// more than the file holds. They are hashed while they are at hand: so the revision costs no second reading.
     ///
     /// # Errors
     /// [`LoadError::MissingTensor`], [`LoadError::WrongShape`], or [`LoadError::Unsupported`] for elements that are not
@@ -125,7 +116,6 @@ impl Weights {
             let (tensor, file) = (name.into(), self.file.clone());
             return Err(LoadError::MissingTensor { tensor, file, expected: shape.into() });
         };
-        entry.read.store(true, Ordering::Relaxed);
         let (file, found) = (entry.stored.file(), entry.stored.shape());
         if found != shape {
             let (tensor, file) = (name.into(), file.into());
@@ -136,20 +126,30 @@ impl Weights {
                 format!("tensor {name} has elements of type {}; expected f32, f16, bf16 or f64", entry.stored.dtype());
             return Err(LoadError::unsupported(file, what));
         }
-        Ok(WeightTensor { dtype: entry.stored.dtype(), shape: shape.into(), bytes: entry.stored.bytes() })
+        let tensor = WeightTensor::stored(&entry.stored);
+        entry.digest(&tensor.bytes);
+        Ok(tensor)
     }
 
     /// A hash of the names, shapes, types and bytes of all tensors and of the configuration, in hexadecimal: the same for
-    /// the same model in any layout. Reads every byte once, on all of rayon's threads.
+    /// the same model in any layout. Reads the bytes that no network has asked for yet, on all of rayon's threads.
     #[must_use]
     pub fn revision(&self) -> String {
-        let tensors: Vec<_> = self.tensors.iter().map(|(name, entry)| (name.as_str(), &entry.stored)).collect();
-        revision::revision(&tensors, &self.config)
+        let tensors: Vec<_> = self.tensors.iter().collect();
+        let digested: Vec<_> = tensors
+            .into_par_iter()
+            .map(|(name, entry)| {
+                let digest = entry.digest.get().copied();
+                let digest = digest.unwrap_or_else(|| entry.digest(&WeightTensor::stored(&entry.stored).bytes));
+                revision::Tensor { name, stored: &entry.stored, digest }
+            })
+            .collect();
+        revision::revision(&digested, &self.config)
     }
 
     /// Says that the network is built: warns, once, of the tensors it never asked for.
     pub fn finish(&self) {
-        let unread = |entry: &Entry| !entry.read.load(Ordering::Relaxed);
+        let unread = |entry: &Entry| entry.digest.get().is_none();
         let unknown = self.tensors.iter().filter(|(_, entry)| unread(entry)).map(|(name, _)| name.as_str());
         warn_unknown(&self.file, unknown);
     }

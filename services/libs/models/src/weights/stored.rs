@@ -111,6 +111,12 @@ impl Stored {
         }
     }
 
+    /// Lets the system have the memory back in which the tensor's part of a mapped file was read.
+    pub(crate) fn release(&self) {
+        // The bytes of a strided tensor may be others' too; those would only be read again.
+        self.blob.release(self.start..self.start + self.byte_len());
+    }
+
     fn gather(&self, strides: &[usize]) -> Vec<u8> {
         let size = self.dtype.size();
         let mut out = Vec::with_capacity(self.byte_len());

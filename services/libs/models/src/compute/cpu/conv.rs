@@ -27,7 +27,7 @@ impl Conv {
             return Self(Kind::Point(Linear::new(cpu, weight, Some(bias))));
         }
         let window = Window { kernel, stride, before: padding.before, after: padding.after, upsample: None };
-        let values = weight.to_f32();
+        let values = weight.as_f32();
         let weights = PackedWeights::conv(cpu.isa, cpu.precision, &values[..], outputs, &[inputs], kernel);
         Self(Kind::Direct { weights, bias: bias.to_f32(), window, upsampled })
     }

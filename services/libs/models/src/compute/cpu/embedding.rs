@@ -15,10 +15,10 @@ pub struct Embedding {
 impl Embedding {
     pub(super) fn new(cpu: &Cpu, table: &WeightTensor<'_>) -> Self {
         let (entries, width) = (table.shape[0], table.shape[1]);
-        let values = table.to_f32();
+        let values = table.as_f32();
         let mut buffer = Buffer::zeroed(values.len(), cpu.precision);
         let mut to = MatrixMut::new(buffer.values_mut(), entries, width);
-        convert(cpu.isa, Matrix::new(&values, entries, width), &mut to);
+        convert(cpu.isa, Matrix::new(&values[..], entries, width), &mut to);
         Self { table: buffer, width }
     }
 }

@@ -15,7 +15,7 @@ pub struct Linear {
 impl Linear {
     /// From `[out, in]`, or a 1×1 convolution's `[out, in, 1, 1]`.
     pub(super) fn new(cpu: &Cpu, weight: &WeightTensor<'_>, bias: Option<&WeightTensor<'_>>) -> Self {
-        let values = weight.to_f32();
+        let values = weight.as_f32();
         let (n, k) = (weight.shape[0], weight.shape[1]);
         let weights = PackedWeights::linear(cpu.isa, cpu.precision, &values[..], n, k);
         Self { weights, bias: bias.map(WeightTensor::to_f32) }
@@ -23,7 +23,7 @@ impl Linear {
 
     /// From `[2 · out, in]`, values first.
     pub(super) fn gated(cpu: &Cpu, weight: &WeightTensor<'_>, bias: &WeightTensor<'_>) -> Self {
-        let values = weight.to_f32();
+        let values = weight.as_f32();
         let (n, k) = (weight.shape[0], weight.shape[1]);
         let weights = PackedWeights::geglu(cpu.isa, cpu.precision, &values[..], n, k);
         Self { weights, bias: Some(bias.to_f32()) }

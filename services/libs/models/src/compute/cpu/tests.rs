@@ -1,11 +1,8 @@
 //! The CPU's operations against the same ones composed on candle, which computes them in another layout and order.
 
-use std::borrow::Cow;
-
 use super::*;
 use crate::compute::candle::Candle;
 use crate::compute::{ComputeOptions, Device, Precision};
-use crate::weights::Dtype;
 
 /// How far bf16 factors may take a value of about one.
 const BF16: f32 = 0.03;
@@ -18,8 +15,8 @@ fn values(count: usize, seed: usize) -> Vec<f32> {
 /// A weight whose sums over `shape[1..]` are about one.
 fn weight(shape: &[usize], seed: usize) -> WeightTensor<'static> {
     let scale = (shape[1..].iter().product::<usize>() as f32).sqrt();
-    let bytes = values(shape.iter().product(), seed).iter().flat_map(|value| (value / scale).to_le_bytes()).collect();
-    WeightTensor { dtype: Dtype::F32, shape: shape.to_vec(), bytes: Cow::Owned(bytes) }
+    let values: Vec<f32> = values(shape.iter().product(), seed).iter().map(|value| value / scale).collect();
+    WeightTensor::from_f32(&values, shape)
 }
 
 /// Runs the same operations on candle and on the CPU in both precisions, and compares what comes out.
