@@ -14,7 +14,7 @@ use crate::memory::Scratch;
 use crate::rows::{RowsMutPtr, Source, Target};
 use crate::simd::{Arch, Kernel, Vector, dispatch};
 use crate::storage::store;
-use crate::tile::Tile;
+use crate::tile::{Ahead, Tile};
 use half::bf16;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -208,7 +208,14 @@ unsafe fn product<A: Arch, E: Element>(
         for (r, pointer) in pointers.iter_mut().enumerate().take(A::MR) {
             *pointer = rows.add(r * pitch).cast();
         }
-        let tile = Tile { segments: &[words], rows: pointers.as_ptr(), panel: columns, sums, fresh };
+        let tile = Tile {
+            segments: &[words],
+            rows: pointers.as_ptr(),
+            panel: columns,
+            sums,
+            fresh,
+            ahead: Ahead::nothing(columns),
+        };
         A::multiply::<E>(panel.vectors, tile);
     }
 }
@@ -238,12 +245,14 @@ unsafe fn score<A: Arch, E: Element>(
 /// Turns a block of scores into weights e^(scale · score - m), as rows of a left operand, and brings `running` up to date;
 /// `rescale(r, factor)` scales down what row `r` has summed so far. Row `r` sees the first `visible(r)` keys of the block.
 ///
+/// Scores that bf16 weights are made of are measured in powers of two, and their series ends where bf16 does.
+///
 /// # Safety
 /// `scores` are what [`score`] wrote; `weights` has room for `MR` rows of a block of words.
 #[inline(always)]
 unsafe fn soften<A: Arch, E: Element>(
     panels: &[Panel],
-    scores: *mut f32,
+    scores: *const f32,
     scale: f32,
     visible: impl Fn(usize) -> usize,
     weights: *mut u32,
@@ -252,61 +261,77 @@ unsafe fn soften<A: Arch, E: Element>(
 ) {
     let lanes = A::V::LANES;
     let block_keys = BLOCK_PANELS * 3 * lanes;
-    let scale = A::V::splat(scale);
+    let scale = match E::PRECISION {
+        Precision::F32 => scale,
+        Precision::Bf16 => scale * std::f32::consts::LOG2_E,
+    };
     // SAFETY: sixteen values, no register has more.
     let index = unsafe { A::V::load(LANE_INDEX.as_ptr()) };
     for (r, running) in running.iter_mut().enumerate() {
         let visible = visible(r);
-        let mut largest = A::V::splat(running.largest);
-        let mut panel_scores = scores;
-        let mut key = 0;
-        for panel in panels {
-            for v in 0..panel.vectors {
-                // SAFETY: a register of row `r` of this panel.
-                unsafe {
-                    let at = panel_scores.add((r * panel.vectors + v) * lanes);
-                    let mut value = A::V::load(at).mul(scale);
-                    if visible < key + lanes {
-                        let limit = A::V::splat(visible as f32 - key as f32);
-                        value = index.select_less(limit, value, A::V::splat(f32::NEG_INFINITY));
-                    }
-                    value.store(at);
-                    largest = largest.max(value);
-                }
-                key += lanes;
-            }
-            // SAFETY: the next panel's scores follow.
-            panel_scores = unsafe { panel_scores.add(A::MR * panel.vectors * lanes) };
+        let mut largest = A::V::splat(f32::NEG_INFINITY);
+        // SAFETY: the block's scores; only registers of row `r` are read.
+        unsafe {
+            registers::<A>(panels, scores, r, |key, score| {
+                let score = if visible < key + lanes {
+                    let limit = A::V::splat(visible as f32 - key as f32);
+                    index.select_less(limit, score, A::V::splat(f32::NEG_INFINITY))
+                } else {
+                    score
+                };
+                largest = largest.max(score);
+            });
         }
-        let largest = largest.largest();
-        let largest_lanes = A::V::splat(largest);
+        let largest = running.largest.max(largest.largest() * scale);
+        let (scales, minus_largest) = (A::V::splat(scale), A::V::splat(-largest));
         let mut sum = A::V::splat(0.0);
-        let mut panel_scores = scores;
-        let mut key = 0;
-        for panel in panels {
-            for v in 0..panel.vectors {
-                // SAFETY: as above; row `r` of the weights starts a block of keys after the one before.
-                unsafe {
-                    let value = A::V::load(panel_scores.add((r * panel.vectors + v) * lanes));
-                    let weight = math::exp(value.sub(largest_lanes));
-                    sum = sum.add(weight);
-                    match E::PRECISION {
-                        Precision::F32 => weight.store(weights.add(r * block_keys + key).cast()),
-                        Precision::Bf16 => A::store_bf16(weight, weights.cast::<u16>().add(r * block_keys + key)),
-                    }
+        // SAFETY: as above; row `r` of the weights starts a block of keys after the one before.
+        unsafe {
+            registers::<A>(panels, scores, r, |key, score| {
+                let distance = score.mul_add(scales, minus_largest);
+                let mut weight = match E::PRECISION {
+                    Precision::F32 => math::exp(distance),
+                    Precision::Bf16 => math::exp2_bf16(distance),
+                };
+                if visible < key + lanes {
+                    weight = index.select_less(A::V::splat(visible as f32 - key as f32), weight, A::V::splat(0.0));
                 }
-                key += lanes;
-            }
-            // SAFETY: as above.
-            panel_scores = unsafe { panel_scores.add(A::MR * panel.vectors * lanes) };
+                sum = sum.add(weight);
+                match E::PRECISION {
+                    Precision::F32 => weight.store(weights.add(r * block_keys + key).cast()),
+                    Precision::Bf16 => A::store_bf16(weight, weights.cast::<u16>().add(r * block_keys + key)),
+                }
+            });
         }
         if largest > running.largest {
-            let factor = (running.largest - largest).exp();
+            let distance = running.largest - largest;
+            let factor = match E::PRECISION {
+                Precision::F32 => distance.exp(),
+                Precision::Bf16 => distance.exp2(),
+            };
             rescale(r, factor);
             running.sum *= factor;
             running.largest = largest;
         }
         running.sum += sum.sum();
+    }
+}
+
+/// Hands each register of row `r` of a block of scores to `each`, with the number of its first key in the block.
+///
+/// # Safety
+/// `scores` are what [`score`] wrote.
+#[inline(always)]
+unsafe fn registers<A: Arch>(panels: &[Panel], mut scores: *const f32, r: usize, mut each: impl FnMut(usize, A::V)) {
+    let mut key = 0;
+    for panel in panels {
+        for v in 0..panel.vectors {
+            // SAFETY: a register of row `r` of this panel.
+            each(key, unsafe { A::V::load(scores.add((r * panel.vectors + v) * A::V::LANES)) });
+            key += A::V::LANES;
+        }
+        // SAFETY: the next panel's scores follow.
+        scores = unsafe { scores.add(A::MR * panel.vectors * A::V::LANES) };
     }
 }
 

@@ -9,7 +9,7 @@ use crate::epilogue::Finish;
 use crate::memory::Scratch;
 use crate::pack::PackedWeights;
 use crate::simd::{Arch, Kernel, Vector, dispatch};
-use crate::tile::Tile;
+use crate::tile::{Ahead, Tile};
 use half::bf16;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -94,7 +94,8 @@ impl<I: Input, E: Element> Kernel for Compute<'_, I, E> {
         for &panel in &weights.panels[panels] {
             for chunk in &weights.chunks {
                 let last = chunk.end == segments.len();
-                let words = weights.panel_words(panel, chunk.start);
+                let words: *const f32 = weights.panel_words(panel, chunk.start).cast();
+                let depth: usize = segments[chunk.clone()].iter().sum();
                 for tile in 0..tiles {
                     let first = rows.start + tile * A::MR;
                     // SAFETY: pointers, panel and sums are those of this tile; a tile has the rows that `locate` wrote, and
@@ -107,9 +108,10 @@ impl<I: Input, E: Element> Kernel for Compute<'_, I, E> {
                             Tile {
                                 segments: &segments[chunk.clone()],
                                 rows: pointers.as_ptr().add(rows_at),
-                                panel: words.cast(),
+                                panel: words,
                                 sums,
                                 fresh: chunk.start == 0,
+                                ahead: Ahead::part(words, depth * panel.vectors * A::V::LANES, depth, tile, tiles),
                             },
                         );
                         if last {

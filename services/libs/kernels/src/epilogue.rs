@@ -110,53 +110,67 @@ impl<'a> Finish<'a> {
         let end = self.width.min(start + columns);
         for r in 0..rows {
             let row = first + r;
-            // SAFETY: the row exists (the caller's promise), and columns stay below `width`, the extent of bias, residual and
-            // output as `new` has checked.
-            unsafe {
-                let sums = sums.add(r * panel.vectors * lanes);
-                let to = self.target.row(row);
-                let mut column = start;
-                while column < end {
-                    let count = lanes.min(end - column);
-                    let value = match self.columns {
-                        Columns::Plain => self.plain::<A>(sums.add(column - start), row, column, count),
-                        Columns::Gated => self.gated::<A>(sums.add(column - start), columns, column, count),
-                    };
-                    let value = self.add_residual::<A>(value, row, column, count);
-                    match to {
-                        RowsMutPtr::F32(to) => store::<A, f32>(value, to.add(column), count),
-                        RowsMutPtr::Bf16(to) => store::<A, u16>(value, to.add(column), count),
+            let mut column = start;
+            while column < end {
+                let count = lanes.min(end - column);
+                // SAFETY: the row exists and the tile has whole registers (the caller's promise); columns stay below `width`.
+                unsafe {
+                    let sums = sums.add(r * panel.vectors * lanes + column - start);
+                    match self.columns {
+                        Columns::Plain => self.put::<A>(A::V::load(sums), row, column, count),
+                        Columns::Gated => {
+                            self.store::<A>(self.gated::<A>(sums, columns, column, count), row, column, count);
+                        }
                     }
-                    column += lanes;
                 }
+                column += lanes;
+            }
+        }
+    }
+
+    /// Writes the first `count` of a register of sums, weights not being gated: those of output row `row` from `column` on.
+    ///
+    /// # Safety
+    /// The row and the columns exist; no other task writes them.
+    #[inline(always)]
+    pub(crate) unsafe fn put<A: Arch>(&self, sums: A::V, row: usize, column: usize, count: usize) {
+        let mut value = sums;
+        // SAFETY: biases have a value for every column, as `new` has checked; the rest is passed on.
+        unsafe {
+            if let Some(bias) = self.bias {
+                value = value.add(load::<A, f32>(bias.as_ptr().add(column), count));
+            }
+            if let Some(GroupBias { values, rows_per_group }) = self.group_bias {
+                let group = row / rows_per_group;
+                value = value.add(load::<A, f32>(values.as_ptr().add(group * self.width + column), count));
+            }
+            let value = match self.activation {
+                Activation::Identity => value,
+                Activation::Silu => math::silu(value),
+                Activation::QuickGelu => math::quick_gelu(value),
+            };
+            self.store::<A>(value, row, column, count);
+        }
+    }
+
+    /// Adds the residual and writes the first `count` lanes.
+    ///
+    /// # Safety
+    /// As [`Finish::put`].
+    #[inline(always)]
+    unsafe fn store<A: Arch>(&self, value: A::V, row: usize, column: usize, count: usize) {
+        // SAFETY: residual and output have the row and the columns, as `new` has checked.
+        unsafe {
+            let value = self.add_residual::<A>(value, row, column, count);
+            match self.target.row(row) {
+                RowsMutPtr::F32(to) => store::<A, f32>(value, to.add(column), count),
+                RowsMutPtr::Bf16(to) => store::<A, u16>(value, to.add(column), count),
             }
         }
     }
 
     /// # Safety
-    /// As [`Finish::write`], for `count` columns.
-    #[inline(always)]
-    unsafe fn plain<A: Arch>(&self, sums: *const f32, row: usize, column: usize, count: usize) -> A::V {
-        // SAFETY: the tile has whole registers, biases have `count` values at `column`.
-        let mut value = unsafe { load::<A, f32>(sums, count) };
-        if let Some(bias) = self.bias {
-            // SAFETY: as above.
-            value = value.add(unsafe { load::<A, f32>(bias.as_ptr().add(column), count) });
-        }
-        if let Some(GroupBias { values, rows_per_group }) = self.group_bias {
-            let group = row / rows_per_group;
-            // SAFETY: as above.
-            value = value.add(unsafe { load::<A, f32>(values.as_ptr().add(group * self.width + column), count) });
-        }
-        match self.activation {
-            Activation::Identity => value,
-            Activation::Silu => math::silu(value),
-            Activation::QuickGelu => math::quick_gelu(value),
-        }
-    }
-
-    /// # Safety
-    /// As [`Finish::write`], for `count` columns; the gates lie `half` sums after their values.
+    /// As [`Finish::put`], for sums in a tile; the gates lie `half` sums after their values.
     #[inline(always)]
     unsafe fn gated<A: Arch>(&self, sums: *const f32, half: usize, column: usize, count: usize) -> A::V {
         // SAFETY: `count` values and gates are in the tile; the bias holds `width` of each.
@@ -172,7 +186,7 @@ impl<'a> Finish<'a> {
     }
 
     /// # Safety
-    /// As [`Finish::write`], for `count` columns.
+    /// As [`Finish::put`].
     #[inline(always)]
     unsafe fn add_residual<A: Arch>(&self, value: A::V, row: usize, column: usize, count: usize) -> A::V {
         let Some(residual) = self.residual else { return value };

@@ -6,7 +6,7 @@ use half::bf16;
 use std::ops::Range;
 
 /// Words of the reduction that a panel keeps in the second-level cache: 48 columns of them are 96 KiB.
-const CHUNK_WORDS: usize = 512;
+pub(crate) const CHUNK_WORDS: usize = 512;
 
 /// A run of input values that are neighbours in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,11 +5,12 @@
 //! consecutive input values, each padded to whole words; segments are grouped into chunks that fit the second-level cache.
 
 use crate::element::Precision;
+use crate::fill::{Direct, Factors, Fill};
 use crate::isa::Isa;
 use crate::layout::{Columns, Panel, Segment, chunks, cut, lanes, panels, per_word};
 use crate::matrix::Values;
 use crate::memory::Words;
-use half::bf16;
+use crate::simd::dispatch;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -38,9 +39,7 @@ impl PackedWeights {
     pub fn linear<'a>(isa: Isa, precision: Precision, weights: impl Into<Values<'a>>, n: usize, k: usize) -> Self {
         let weights = weights.into();
         assert_eq!(weights.len(), n * k, "weights of [{n}, {k}]");
-        Self::pack(isa, precision, Columns::Plain, n, cut(0, k, precision), |row, segment, i| {
-            weights.get(row * k + segment.offset + i)
-        })
+        Self::pack(isa, precision, Columns::Plain, weights, n, &[k], Direct { taps: 1 })
     }
 
     /// Packs `weights[n, k]` of a GEGLU projection: rows `0..n / 2` make the values, rows `n / 2..n` the gates. The layer has
@@ -52,9 +51,7 @@ impl PackedWeights {
         let weights = weights.into();
         assert_eq!(weights.len(), n * k, "weights of [{n}, {k}]");
         assert!(n.is_multiple_of(2), "{n} rows are not values and gates");
-        Self::pack(isa, precision, Columns::Gated, n, cut(0, k, precision), |row, segment, i| {
-            weights.get(row * k + segment.offset + i)
-        })
+        Self::pack(isa, precision, Columns::Gated, weights, n, &[k], Direct { taps: 1 })
     }
 
     /// Packs `weights[n, channels, kernel, kernel]` of a convolution, as PyTorch stores it. `channels` are those of each image
@@ -73,27 +70,27 @@ impl PackedWeights {
         let weights = weights.into();
         let (all, taps) = (channels.iter().sum::<usize>(), kernel * kernel);
         assert_eq!(weights.len(), n * all * taps, "weights of [{n}, {all}, {kernel}, {kernel}]");
-        let before: Vec<usize> = channels.iter().scan(0, |sum, &c| Some(std::mem::replace(sum, *sum + c))).collect();
-        let sources = (0..taps).flat_map(|tap| channels.iter().enumerate().map(move |(image, &c)| (tap, image, c)));
-        let segments = sources.flat_map(|(tap, image, c)| cut(tap * channels.len() + image, c, precision)).collect();
-        Self::pack(isa, precision, Columns::Plain, n, segments, |row, segment, i| {
-            let (tap, image) = (segment.source / channels.len(), segment.source % channels.len());
-            weights.get((row * all + before[image] + segment.offset + i) * taps + tap)
-        })
+        Self::pack(isa, precision, Columns::Plain, weights, n, channels, Direct { taps })
     }
 
-    /// Packs whatever `value(row, segment, index)` says.
-    pub(crate) fn pack(
+    /// Packs `weights[n, channels, taps]`, each channel's taps made into factors first: segments run over the factors and, for
+    /// each, over the images that have the channels.
+    pub(crate) fn pack<F: Factors>(
         isa: Isa,
         precision: Precision,
         columns: Columns,
+        weights: Values<'_>,
         n: usize,
-        segments: Vec<Segment>,
-        value: impl Fn(usize, Segment, usize) -> f32 + Sync,
+        channels: &[usize],
+        factors: F,
     ) -> Self {
         let lanes = lanes(isa);
         let per_word = per_word(precision);
         let panels = panels(n, lanes);
+        let images = channels.len();
+        let sources = (0..factors.count())
+            .flat_map(|factor| channels.iter().enumerate().map(move |(image, &c)| (factor * images + image, c)));
+        let segments: Vec<Segment> = sources.flat_map(|(source, c)| cut(source, c, precision)).collect();
         let chunks = chunks(&segments, per_word);
         let depth: usize = segments.iter().map(|segment| segment.words(per_word)).sum();
         let total: usize = panels.iter().map(|panel| panel.vectors).sum();
@@ -107,24 +104,8 @@ impl PackedWeights {
             jobs.push((panel, mine));
             rest = others;
         }
-        jobs.into_par_iter().for_each(|(panel, words)| {
-            let width = panel.vectors * lanes;
-            let mut lines = words.chunks_exact_mut(width);
-            for &segment in &segments {
-                for (word, line) in (0..segment.words(per_word)).zip(&mut lines) {
-                    for (column, slot) in line.iter_mut().enumerate() {
-                        let Some(row) = columns.row(n, panel.column, width, column) else { continue };
-                        let at = |i| if i < segment.len { value(row, segment, i) } else { 0.0 };
-                        *slot = match precision {
-                            Precision::F32 => at(word).to_bits(),
-                            Precision::Bf16 => {
-                                let [low, high] = [2 * word, 2 * word + 1].map(|i| bf16::from_f32(at(i)).to_bits());
-                                u32::from(high) << 16 | u32::from(low)
-                            }
-                        };
-                    }
-                }
-            }
+        jobs.into_par_iter().with_max_len(1).for_each(|(panel, words)| {
+            dispatch(isa, Fill { precision, columns, weights, n, channels, factors, panel, words });
         });
         PackedWeights { isa, precision, columns, n, k, segments, chunks, panels, lanes, words }
     }

@@ -10,6 +10,8 @@ pub(crate) trait Storage: Copy + Default {
     /// # Safety
     /// `LANES` values are writable at `to`.
     unsafe fn store<A: Arch>(value: A::V, to: *mut Self);
+    /// The value as f32.
+    fn widen(self) -> f32;
 }
 
 impl Storage for f32 {
@@ -24,6 +26,11 @@ impl Storage for f32 {
         // SAFETY: the caller's promise.
         unsafe { value.store(to) }
     }
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
 }
 
 impl Storage for u16 {
@@ -37,6 +44,11 @@ impl Storage for u16 {
     unsafe fn store<A: Arch>(value: A::V, to: *mut u16) {
         // SAFETY: the caller's promise.
         unsafe { A::store_bf16(value, to) }
+    }
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from_bits(u32::from(self) << 16)
     }
 }
 
