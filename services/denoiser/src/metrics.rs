@@ -1,11 +1,13 @@
 //! What the denoiser counts.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use darkroom_engine::{Observer, WasteReason};
+use darkroom_models::stage::TextMemory;
 use darkroom_service_kit::Metrics;
 use darkroom_stage_kit::metrics::{StageMetrics, count};
-use metrics::{Counter, Histogram};
+use metrics::{Counter, Gauge, Histogram};
 
 /// A step, here, is one evaluation of the UNet for one picture.
 pub(crate) struct DenoiserMetrics {
@@ -14,6 +16,9 @@ pub(crate) struct DenoiserMetrics {
     step_seconds: Histogram,
     steps: Counter,
     wasted_steps: [(WasteReason, Counter); WasteReason::ALL.len()],
+    text_bytes: Gauge,
+    /// There once the model is loaded.
+    text_memory: OnceLock<TextMemory>,
 }
 
 impl DenoiserMetrics {
@@ -27,7 +32,15 @@ impl DenoiserMetrics {
             step_seconds: metrics.histogram("step_seconds", "Time of one evaluation of the UNet", &[]),
             steps: metrics.counter("steps_total", "Evaluations of the UNet, one for each picture in the batch", &[]),
             wasted_steps,
+            text_bytes: metrics.gauge("text_bytes", "Memory of the keys and values of the texts in use", &[]),
+            text_memory: OnceLock::new(),
         }
+    }
+
+    /// Whom to ask for the memory that texts take.
+    pub(crate) fn follow(&self, text_memory: TextMemory) {
+        // Loaded once; there is no second one to lose.
+        let _ = self.text_memory.set(text_memory);
     }
 }
 
@@ -48,5 +61,11 @@ impl Observer for DenoiserMetrics {
 
     fn waiting(&self, requests: usize) {
         self.stage.waiting(requests);
+    }
+
+    fn running(&self, _requests: usize) {
+        if let Some(memory) = self.text_memory.get() {
+            self.text_bytes.set(memory.bytes() as f64);
+        }
     }
 }

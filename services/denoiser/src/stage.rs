@@ -11,6 +11,7 @@ use darkroom_samplers::NoiseSchedule;
 use darkroom_stage_kit::model;
 
 use crate::config::Config;
+use crate::metrics::DenoiserMetrics;
 
 /// What is known of the model once it is loaded.
 pub(crate) struct DenoiserFacts {
@@ -25,10 +26,11 @@ pub(crate) struct DenoiserFacts {
 /// Starts the thread that loads, warms and owns the UNet.
 pub(crate) fn start(
     config: &Config,
-    observer: Arc<dyn Observer>,
+    metrics: Arc<DenoiserMetrics>,
 ) -> std::io::Result<(Denoiser, Loaded<DenoiserFacts>)> {
     let queue_limit = config.queue_limit as usize;
     let budget = Budget::pictures(config.max_batch as usize);
+    let observer: Arc<dyn Observer> = metrics.clone();
     let options = DenoiserOptions { name: "unet".to_owned(), queue_limit, budget, observer };
     let args = config.model.clone();
     Denoiser::start(options, move || {
@@ -38,6 +40,7 @@ pub(crate) fn start(
         let latent_rgb = source.latent_rgb()?;
         let mut unet = stage::load_unet(&source, &compute)?;
         unet.warm()?;
+        metrics.follow(unet.text_memory());
         let facts = DenoiserFacts {
             info: model::stage_info(&source, unet.as_ref(), queue_limit),
             latent_channels: unet.in_channels(),

@@ -7,6 +7,7 @@ mod context;
 #[cfg(test)]
 mod tests;
 mod text_encoder;
+mod texts;
 mod unet;
 mod vae;
 
@@ -16,6 +17,7 @@ pub use crate::compute::timed::{LayerGroup, Timings};
 pub use crate::compute::{ComputeOptions, Device, ModelError, Precision};
 pub use context::Context;
 pub use text_encoder::{TextEncoderModel, load_text_encoder, load_text_encoder_timed};
+pub use texts::TextMemory;
 pub use unet::{UnetModel, UnetRow, load_unet, load_unet_timed};
 pub use vae::{Posterior, VaeModel, load_vae, load_vae_timed};
 

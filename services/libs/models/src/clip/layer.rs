@@ -36,7 +36,7 @@ impl<B: Backend> EncoderLayer<B> {
 
     pub(super) fn forward(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor, ModelError> {
         let h = backend.layer_norm(&self.layer_norm1, x)?;
-        let q = backend.linear(&self.q_proj, &h, Epilogue::none())?;
+        let q = backend.linear(&self.q_proj, &h, Epilogue::rounded())?;
         let keys_values = backend.keys_values(&self.k_proj, &self.v_proj, &h, self.heads)?;
         let h = backend.attention(&q, &[&keys_values], self.heads, Mask::Causal)?;
         let x = backend.linear(&self.out_proj, &h, Epilogue::add(x))?;

@@ -89,7 +89,8 @@ pub trait Backend: Send + Sync + 'static {
     ) -> Result<Self::Tensor, ModelError>;
 
     /// Nearest-neighbour enlargement of images `[b, in, h, w]` to `size` = `(height, width)`, then a convolution packed with
-    /// [`ConvGeometry::upsampled`]: `[b, out, height, width]`. Source pixel = `floor(target · h / height)`, as PyTorch has it.
+    /// [`ConvGeometry::upsampled`]: `[b, out, height, width]`. Height and width are twice the image's, or one less where halving had
+    /// rounded up. Source pixel = `floor(target · h / height)`, as PyTorch has it, which is half the target either way.
     fn upsample_conv2d(
         &self,
         conv: &Self::Conv,
@@ -127,6 +128,9 @@ pub trait Backend: Send + Sync + 'static {
         x: &Self::Tensor,
         heads: usize,
     ) -> Result<Self::KeysValues, ModelError>;
+
+    /// Memory that keys and values take.
+    fn bytes(&self, keys_values: &Self::KeysValues) -> usize;
 
     /// `softmax(q · kᵀ / √d) · v` for each head of `q [b, n, heads · d]`; Vaswani 2017, arXiv:1706.03762.
     ///
@@ -168,19 +172,28 @@ pub struct Epilogue<'a, T> {
     pub activation: Activation,
     /// Added last; shaped as the output.
     pub residual: Option<&'a T>,
+    /// Nothing is ever added to the result: it is normalised or multiplied next, so that a backend may keep it in the precision
+    /// of factors.
+    pub rounded: bool,
 }
 
 impl<T> Epilogue<'_, T> {
     /// Nothing more happens.
     #[must_use]
     pub fn none() -> Self {
-        Self { channel_bias: None, activation: Activation::None, residual: None }
+        Self { channel_bias: None, activation: Activation::None, residual: None, rounded: false }
     }
 
-    /// The activation is applied.
+    /// Nothing more happens, and nothing is ever added to the result.
+    #[must_use]
+    pub fn rounded() -> Self {
+        Self { rounded: true, ..Self::none() }
+    }
+
+    /// The activation is applied, and nothing is ever added to the result.
     #[must_use]
     pub fn activation(activation: Activation) -> Self {
-        Self { activation, ..Self::none() }
+        Self { activation, ..Self::rounded() }
     }
 }
 
@@ -191,10 +204,10 @@ impl<'a, T> Epilogue<'a, T> {
         Self { residual: Some(residual), ..Self::none() }
     }
 
-    /// `bias` is added to each channel, where there is one.
+    /// `bias` is added to each channel, where there is one, and nothing else ever.
     #[must_use]
     pub fn channel_bias(bias: Option<&'a T>) -> Self {
-        Self { channel_bias: bias, ..Self::none() }
+        Self { channel_bias: bias, ..Self::rounded() }
     }
 }
 
@@ -227,6 +240,8 @@ pub struct ConvGeometry {
     pub padding: Padding,
     /// The input is enlarged first, by [`Backend::upsample_conv2d`].
     pub upsampled: bool,
+    /// The image is at the network's coarsest resolution: so few pixels that weights cost more than arithmetic does.
+    pub coarse: bool,
 }
 
 /// Rows and columns of zeros around an image.
@@ -243,7 +258,7 @@ impl ConvGeometry {
     #[must_use]
     pub fn same(kernel: usize) -> Self {
         let margin = kernel / 2;
-        Self { stride: 1, padding: Padding { before: margin, after: margin }, upsampled: false }
+        Self { stride: 1, padding: Padding { before: margin, after: margin }, upsampled: false, coarse: false }
     }
 
     /// The UNet's downsampling: 3×3, every second pixel, padding of one on all sides.
@@ -255,7 +270,7 @@ impl ConvGeometry {
     /// The autoencoder's downsampling: 3×3, every second pixel, padding of one below and to the right only.
     #[must_use]
     pub fn halving_asymmetric() -> Self {
-        Self { stride: 2, padding: Padding { before: 0, after: 1 }, upsampled: false }
+        Self { padding: Padding { before: 0, after: 1 }, ..Self::halving() }
     }
 
     /// A 3×3 convolution over an enlarged image.

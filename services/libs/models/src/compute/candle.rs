@@ -126,6 +126,10 @@ impl Backend for Candle {
         Ok(KeysValues::new(&project(to_k)?, &project(to_v)?, heads)?)
     }
 
+    fn bytes(&self, keys_values: &KeysValues) -> usize {
+        keys_values.bytes()
+    }
+
     fn attention(
         &self,
         q: &Tensor,

@@ -3,9 +3,9 @@
 //! Everything is channels-last, so an image is tokens and the other way round without a copy, and a concatenation is two
 //! images side by side until something needs them as one. Activations live in an [`arena`]; a pass allocates next to nothing.
 //!
-//! In bf16 the *factors* of products are bf16: weights, and what only ever enters the next product (normalised activations, gated
-//! and activated hidden values, keys, values, what attention makes). *Sums* are f32: products accumulate in f32, and the residual
-//! stream is never rounded, which is where rounding would add up from layer to layer.
+//! In bf16 the *factors* of products are bf16: weights, and what is multiplied or normalised next (queries, keys, values, hidden
+//! values, what attention and normalisations make). *Sums* are f32: products accumulate in f32, and the residual stream is never
+//! rounded, which is where rounding would add up from layer to layer.
 
 mod arena;
 mod attention;
@@ -128,13 +128,11 @@ impl Backend for Cpu {
     }
 
     fn linear(&self, linear: &Linear, x: &Tensor, epilogue: Epilogue<'_, Tensor>) -> Result<Tensor, ModelError> {
-        // What an activation makes of a hidden value only enters the next product.
-        let factor = epilogue.activation != Activation::None && epilogue.residual.is_none();
-        linear.apply(self, x, &epilogue, if factor { self.precision } else { Precision::F32 })
+        linear.apply(self, x, &epilogue)
     }
 
     fn geglu(&self, geglu: &Linear, x: &Tensor) -> Result<Tensor, ModelError> {
-        geglu.apply(self, x, &Epilogue::none(), self.precision)
+        geglu.apply(self, x, &Epilogue::rounded())
     }
 
     fn group_norm(&self, norm: &GroupNorm, x: &Tensor, activation: Activation) -> Result<Tensor, ModelError> {
@@ -147,6 +145,10 @@ impl Backend for Cpu {
 
     fn keys_values(&self, to_k: &Linear, to_v: &Linear, x: &Tensor, heads: usize) -> Result<KeysValues, ModelError> {
         KeysValues::new(self, to_k, to_v, x, heads)
+    }
+
+    fn bytes(&self, keys_values: &KeysValues) -> usize {
+        keys_values.bytes()
     }
 
     fn attention(

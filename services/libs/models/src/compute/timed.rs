@@ -180,6 +180,10 @@ impl<B: Backend> Backend for Timed<B> {
         Ok(KeysValues { keys_values, made_at })
     }
 
+    fn bytes(&self, keys_values: &Self::KeysValues) -> usize {
+        self.backend.bytes(&keys_values.keys_values)
+    }
+
     fn attention(
         &self,
         q: &Self::Tensor,

@@ -25,8 +25,8 @@ impl Owner {
 }
 
 impl Context {
-    pub(super) fn new<T: Any + Send + Sync>(owner: Owner, text: T) -> Self {
-        Self { owner, text: Arc::new(text) }
+    pub(super) fn new<T: Any + Send + Sync>(owner: Owner, text: Arc<T>) -> Self {
+        Self { owner, text }
     }
 
     /// What `owner` put in.

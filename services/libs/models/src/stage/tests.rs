@@ -76,12 +76,35 @@ fn same_bits(model: &mut dyn UnetModel) {
         .zip([981.0, 500.5, 1.0])
         .map(|((latents, context), timestep)| UnetRow { latents, timestep, context })
         .collect();
-    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    let together = pool(2).install(|| model.predict(&rows, 8, 8)).unwrap();
+    let together = on_threads(2, || model.predict(&rows, 8, 8)).unwrap();
     let alone: Vec<_> =
-        rows.iter().map(|row| pool(1).install(|| model.predict(&[*row], 8, 8)).unwrap().concat()).collect();
+        rows.iter().map(|row| on_threads(1, || model.predict(&[*row], 8, 8)).unwrap().concat()).collect();
     assert!(alone == together);
-    assert!(pool(3).install(|| model.predict(&rows, 8, 8)).unwrap() == together);
+    assert!(on_threads(3, || model.predict(&rows, 8, 8)).unwrap() == together);
+}
+
+fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+}
+
+#[test]
+fn texts_and_pictures_have_the_same_bits_too() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let (source, options) = (pocket().unwrap(), ComputeOptions { precision, ..options() });
+        let mut text_encoder = load_text_encoder(&source, &options).unwrap();
+        let ids: Vec<Vec<u32>> = (0..3).map(|row| (0..77).map(|i| (i * 7 + row) % 684).collect()).collect();
+        let together = on_threads(2, || text_encoder.encode(&ids, 0)).unwrap();
+        let alone =
+            ids.iter().map(|row| on_threads(1, || text_encoder.encode(std::slice::from_ref(row), 0)).unwrap().concat());
+        assert!(alone.eq(together));
+
+        let mut vae = load_vae(&source, &options).unwrap();
+        let latents: Vec<f32> = (0..4 * 6 * 5).map(|i| (i as f32 * 0.7).sin()).collect();
+        let picture = on_threads(1, || vae.decode(&latents, 6, 5)).unwrap();
+        assert!(on_threads(3, || vae.decode(&latents, 6, 5)).unwrap() == picture);
+        let posterior = on_threads(1, || vae.encode(&picture, 48, 40)).unwrap();
+        assert!(on_threads(2, || vae.encode(&picture, 48, 40)).unwrap() == posterior);
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::context::{Context, Owner};
+use super::context::Context;
+use super::texts::{TextMemory, Texts};
 use super::{Identity, LoadedModel, check_length};
 use crate::LoadError;
 use crate::compute::candle::Candle;
@@ -15,7 +16,7 @@ use crate::unet::{TextContext, Unet};
 
 /// The network that predicts the noise in latents.
 pub trait UnetModel: LoadedModel {
-    /// Prepares a text: `prompt_embeds` is `[tokens, cross_attention_dim]`, row-major.
+    /// Prepares a text: `prompt_embeds` is `[tokens, cross_attention_dim]`, row-major. Equal texts in use are one.
     ///
     /// # Errors
     /// [`ModelError::Input`] when the length does not fit.
@@ -27,6 +28,9 @@ pub trait UnetModel: LoadedModel {
     /// # Errors
     /// [`ModelError::Input`] for latents of another length, a timestep that is not finite, or another model's context.
     fn predict(&mut self, rows: &[UnetRow<'_>], height: usize, width: usize) -> Result<Vec<Vec<f32>>, ModelError>;
+
+    /// What the texts in use take.
+    fn text_memory(&self) -> TextMemory;
 
     /// Channels of the latents; 4 in v1.
     fn in_channels(&self) -> usize;
@@ -83,12 +87,12 @@ fn build<B: Backend>(
     let network = Unet::load(&Scope::root(&backend, &weights), &config)?;
     weights.finish();
     let identity = Identity::new(&weights, options);
-    Ok(Box::new(UnetStage { identity, owner: Owner::new(), backend, config, network }))
+    Ok(Box::new(UnetStage { identity, texts: Texts::new(), backend, config, network }))
 }
 
 struct UnetStage<B: Backend> {
     identity: Identity,
-    owner: Owner,
+    texts: Texts<TextContext<B>>,
     backend: B,
     config: UNetConfig,
     network: Unet<B>,
@@ -98,8 +102,13 @@ impl<B: Backend> UnetModel for UnetStage<B> {
     fn context(&mut self, prompt_embeds: &[f32], tokens: usize) -> Result<Context, ModelError> {
         let width = self.config.cross_attention_dim;
         check_length("prompt_embeds", prompt_embeds.len(), &[tokens, width])?;
-        let embeddings = self.backend.upload_tokens(prompt_embeds, [1, tokens, width])?;
-        Ok(Context::new(self.owner, self.network.context(&self.backend, &embeddings)?))
+        let Self { texts, backend, network, .. } = self;
+        texts.get(prompt_embeds, || {
+            let embeddings = backend.upload_tokens(prompt_embeds, [1, tokens, width])?;
+            let text = network.context(backend, &embeddings)?;
+            let bytes = text.bytes(backend);
+            Ok((text, bytes))
+        })
     }
 
     fn predict(&mut self, rows: &[UnetRow<'_>], height: usize, width: usize) -> Result<Vec<Vec<f32>>, ModelError> {
@@ -114,13 +123,17 @@ impl<B: Backend> UnetModel for UnetStage<B> {
             }
         }
         let texts: Vec<&TextContext<B>> =
-            rows.iter().map(|row| row.context.open(self.owner)).collect::<Result<_, _>>()?;
+            rows.iter().map(|row| self.texts.open(row.context)).collect::<Result<_, _>>()?;
         let timesteps: Vec<f32> = rows.iter().map(|row| row.timestep).collect();
         let latents: Vec<f32> = rows.iter().flat_map(|row| row.latents).copied().collect();
         let latents = self.backend.upload_image(&latents, [rows.len(), channels, height, width])?;
         let noise_pred = self.network.forward(&self.backend, &latents, &timesteps, &texts)?;
         let noise_pred = self.backend.download(&noise_pred)?;
         Ok(noise_pred.chunks_exact(channels * height * width).map(<[f32]>::to_vec).collect())
+    }
+
+    fn text_memory(&self) -> TextMemory {
+        self.texts.memory()
     }
 
     fn in_channels(&self) -> usize {

@@ -26,7 +26,7 @@ impl<B: Backend> SelfAttention<B> {
 
     /// `residual + attention(x)`, tokens `[b, n, channels]`.
     pub(super) fn forward(&self, backend: &B, x: &B::Tensor, residual: &B::Tensor) -> Result<B::Tensor, ModelError> {
-        let q = backend.linear(&self.to_q, x, Epilogue::none())?;
+        let q = backend.linear(&self.to_q, x, Epilogue::rounded())?;
         let keys_values = backend.keys_values(&self.to_k, &self.to_v, x, self.heads)?;
         let attended = backend.attention(&q, &[&keys_values], self.heads, Mask::None)?;
         backend.linear(&self.to_out, &attended, Epilogue::add(residual))
@@ -67,7 +67,7 @@ impl<B: Backend> CrossAttention<B> {
         let other_network = || ModelError::input("context", "was prepared by another model");
         let keys_values: Vec<&B::KeysValues> =
             texts.iter().map(|text| text.layer(self.slot).ok_or_else(other_network)).collect::<Result<_, _>>()?;
-        let q = backend.linear(&self.to_q, x, Epilogue::none())?;
+        let q = backend.linear(&self.to_q, x, Epilogue::rounded())?;
         let attended = backend.attention(&q, &keys_values, self.heads, Mask::None)?;
         backend.linear(&self.to_out, &attended, Epilogue::add(residual))
     }

@@ -25,6 +25,7 @@ impl<B: Backend> DownBlock<B> {
         let scope = root.enter("down_blocks").enter(level);
         let channels = config.block_out_channels[level];
         let before = config.block_out_channels[level.saturating_sub(1)];
+        let is_last = level + 1 == config.block_out_channels.len();
         let mut layer = |index: usize| {
             let shape = ResnetShape {
                 inputs: if index == 0 { before } else { channels },
@@ -32,6 +33,7 @@ impl<B: Backend> DownBlock<B> {
                 time: Some(time_channels(config)),
                 groups: config.norm_num_groups,
                 eps: config.norm_eps,
+                coarse: is_last,
             };
             let resnet = ResnetBlock::load(&scope.enter("resnets").enter(index), &shape)?;
             let transformer = if config.down_block_attention[level] {
@@ -45,7 +47,6 @@ impl<B: Backend> DownBlock<B> {
         };
         let layers = (0..config.layers_per_block).map(&mut layer).collect::<Result<_, LoadError>>()?;
         let halve = || scope.conv("downsamplers.0.conv", (channels, channels), 3, ConvGeometry::halving());
-        let is_last = level + 1 == config.block_out_channels.len();
         Ok(Self { layers, downsampler: (!is_last).then(halve).transpose()? })
     }
 

@@ -21,12 +21,14 @@ pub(crate) struct ResnetShape {
     pub(crate) time: Option<usize>,
     pub(crate) groups: usize,
     pub(crate) eps: f64,
+    /// See [`ConvGeometry::coarse`].
+    pub(crate) coarse: bool,
 }
 
 impl<B: Backend> ResnetBlock<B> {
     pub(crate) fn load(scope: &Scope<'_, B>, shape: &ResnetShape) -> Result<Self, LoadError> {
-        let ResnetShape { inputs, outputs, time, groups, eps } = *shape;
-        let same = ConvGeometry::same;
+        let ResnetShape { inputs, outputs, time, groups, eps, coarse } = *shape;
+        let same = |kernel| ConvGeometry { coarse, ..ConvGeometry::same(kernel) };
         let shortcut = || scope.conv("conv_shortcut", (inputs, outputs), 1, same(1));
         Ok(Self {
             norm1: scope.group_norm("norm1", inputs, groups, eps)?,

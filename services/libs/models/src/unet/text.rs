@@ -12,6 +12,11 @@ pub struct TextContext<B: Backend> {
 }
 
 impl<B: Backend> TextContext<B> {
+    /// Memory that the keys and values take.
+    pub(crate) fn bytes(&self, backend: &B) -> usize {
+        self.layers.iter().map(|layer| backend.bytes(layer)).sum()
+    }
+
     /// The keys and values for one cross-attention; `None` only for the context of another network.
     pub(super) fn layer(&self, slot: Slot) -> Option<&B::KeysValues> {
         self.layers.get(slot.0)

@@ -29,7 +29,7 @@ impl<B: Backend> PixelAttention<B> {
     pub(super) fn forward(&self, backend: &B, image: &B::Tensor) -> Result<B::Tensor, ModelError> {
         let normed = backend.group_norm(&self.group_norm, image, Activation::None)?;
         let tokens = backend.image_to_tokens(&normed)?;
-        let q = backend.linear(&self.to_q, &tokens, Epilogue::none())?;
+        let q = backend.linear(&self.to_q, &tokens, Epilogue::rounded())?;
         let keys_values = backend.keys_values(&self.to_k, &self.to_v, &tokens, HEADS)?;
         let attended = backend.attention(&q, &[&keys_values], HEADS, Mask::None)?;
         let residual = backend.image_to_tokens(image)?;

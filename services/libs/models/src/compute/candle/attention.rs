@@ -22,6 +22,10 @@ impl KeysValues {
             values: split_heads(values, heads)?.contiguous()?,
         })
     }
+
+    pub(super) fn bytes(&self) -> usize {
+        [&self.keys, &self.values].iter().map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes()).sum()
+    }
 }
 
 /// See [`Backend::attention`](crate::compute::Backend::attention).

@@ -11,8 +11,8 @@ pub struct KeysValues(Vec<KeyValues>);
 impl KeysValues {
     /// Projects tokens `[b, m, in]`.
     pub(super) fn new(cpu: &Cpu, to_k: &Linear, to_v: &Linear, x: &Tensor, heads: usize) -> Result<Self, ModelError> {
-        let keys = to_k.apply(cpu, x, &Epilogue::none(), cpu.precision)?;
-        let values = to_v.apply(cpu, x, &Epilogue::none(), cpu.precision)?;
+        let keys = to_k.apply(cpu, x, &Epilogue::rounded())?;
+        let values = to_v.apply(cpu, x, &Epilogue::rounded())?;
         let (tokens, width) = (keys.grid().rows(), keys.channels());
         let row = |row: usize| {
             let [keys, values] =
@@ -20,6 +20,10 @@ impl KeysValues {
             KeyValues::new(cpu.isa, cpu.precision, keys, values, heads)
         };
         Ok(Self((0..keys.batch()).map(row).collect()))
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().map(KeyValues::bytes).sum()
     }
 }
 

@@ -1,6 +1,11 @@
-//! Convolutions on the CPU: a pixel-wise one is a linear layer, the others are implicit products over windows.
+//! Convolutions on the CPU, and which algorithm serves which layer.
+//!
+//! A pixel-wise one is a linear layer. A 3×3 one that keeps or doubles the size goes by Winograd's transforms, whose weights take more
+//! memory; the others, and those that would gain little, are implicit products over windows.
 
-use darkroom_kernels::{PackedWeights, Precision, Window, conv2d};
+use darkroom_kernels::{
+    self as kernels, MatrixMut, PackedWeights, Precision, Tiles, Window, WinogradWeights, conv2d, winograd,
+};
 
 use super::linear::finish;
 use super::tensor::Grid;
@@ -8,28 +13,66 @@ use super::{Cpu, Linear, Tensor};
 use crate::compute::{ConvGeometry, Epilogue, ModelError};
 use crate::weights::WeightTensor;
 
+/// Fewer channels than this, in or out, and the transforms cost more than the products that they save.
+const LEAST_CHANNELS: usize = 64;
+/// With fewer channels than this, in or out, a layer is the network's first or last: its error is the whole network's, and f32
+/// costs it nothing.
+const EXACT_BELOW: usize = 16;
+/// Weights for tiles of 4 × 4 take four times their memory. Above this many they would be most of a model's, and the layer's image so
+/// small that reading them takes the time that they save.
+const MOST_WEIGHTS_FOR_FOUR: usize = 9 * 1920 * 640;
+
 /// A packed convolution.
 pub struct Conv(Kind);
 
 enum Kind {
     /// 1×1.
     Point(Linear),
-    /// Any other.
-    Direct { weights: PackedWeights, bias: Vec<f32>, window: Window, upsampled: bool },
+    Window(Windowed),
+}
+
+/// A convolution that sees more than one pixel.
+struct Windowed {
+    weights: Weights,
+    bias: Vec<f32>,
+    window: Window,
+    upsampled: bool,
+}
+
+enum Weights {
+    Direct(PackedWeights),
+    Winograd(WinogradWeights),
 }
 
 impl Conv {
     /// From `[out, in, k, k]`.
     pub(super) fn new(cpu: &Cpu, weight: &WeightTensor<'_>, bias: &WeightTensor<'_>, geometry: ConvGeometry) -> Self {
         let (outputs, inputs, kernel) = (weight.shape[0], weight.shape[1], weight.shape[2]);
-        let ConvGeometry { stride, padding, upsampled } = geometry;
+        let ConvGeometry { stride, padding, upsampled, coarse } = geometry;
         if kernel == 1 && stride == 1 {
             return Self(Kind::Point(Linear::new(cpu, weight, Some(bias))));
         }
-        let window = Window { kernel, stride, before: padding.before, after: padding.after, upsample: None };
         let values = weight.as_f32();
-        let weights = PackedWeights::conv(cpu.isa, cpu.precision, &values[..], outputs, &[inputs], kernel);
-        Self(Kind::Direct { weights, bias: bias.to_f32(), window, upsampled })
+        let slides = kernel == 3 && stride == 1 && padding == ConvGeometry::same(3).padding;
+        let gains = slides && inputs.min(outputs) >= LEAST_CHANNELS;
+        let tiles = match cpu.precision {
+            _ if gains && upsampled => Some(Tiles::Doubled),
+            _ if !gains || coarse => None,
+            Precision::F32 if values.len() <= MOST_WEIGHTS_FOR_FOUR => Some(Tiles::Four),
+            Precision::F32 | Precision::Bf16 => Some(Tiles::Two),
+        };
+        let weights = match tiles {
+            Some(tiles) => {
+                let channels = &[inputs];
+                Weights::Winograd(WinogradWeights::new(cpu.isa, cpu.precision, &values[..], outputs, channels, tiles))
+            }
+            None => {
+                let precision = if inputs.min(outputs) < EXACT_BELOW { Precision::F32 } else { cpu.precision };
+                Weights::Direct(PackedWeights::conv(cpu.isa, precision, &values[..], outputs, &[inputs], kernel))
+            }
+        };
+        let window = Window { kernel, stride, before: padding.before, after: padding.after, upsample: None };
+        Self(Kind::Window(Windowed { weights, bias: bias.to_f32(), window, upsampled }))
     }
 
     /// An image, first enlarged to `size` where the layer is an upsampling one.
@@ -40,18 +83,35 @@ impl Conv {
         size: (usize, usize),
         epilogue: &Epilogue<'_, Tensor>,
     ) -> Result<Tensor, ModelError> {
-        match &self.0 {
-            Kind::Point(linear) => linear.apply(cpu, x, epilogue, Precision::F32),
-            Kind::Direct { weights, bias, window, upsampled } => {
-                let x = cpu.joined(x);
-                let window = Window { upsample: upsampled.then_some([size.0, size.1]), ..*window };
-                let [height, width] = window.output([x.size()?.0, x.size()?.1]);
-                let epilogue = finish(epilogue, Some(bias), height * width)?;
-                let grid = Grid::Image(height, width);
-                Ok(cpu.make(x.batch(), grid, weights.output_columns(), Precision::F32, |out| {
-                    conv2d(&x.images(), weights, window, &epilogue, out);
-                }))
-            }
+        let windowed = match &self.0 {
+            Kind::Point(linear) => return linear.apply(cpu, x, epilogue),
+            Kind::Window(windowed) => windowed,
+        };
+        let x = cpu.joined(x);
+        let (height, width) = x.size()?;
+        let window = Window { upsample: windowed.upsampled.then_some([size.0, size.1]), ..windowed.window };
+        let [rows, cols] = window.output([height, width]);
+        let precision = cpu.kept(epilogue);
+        let epilogue = finish(epilogue, Some(&windowed.bias), rows * cols)?;
+        let channels = windowed.bias.len();
+        Ok(cpu.make(x.batch(), Grid::Image(rows, cols), channels, precision, |out| {
+            windowed.weights.apply(&x, window, [rows, cols], &epilogue, out);
+        }))
+    }
+}
+
+impl Weights {
+    fn apply(
+        &self,
+        x: &Tensor,
+        window: Window,
+        size: [usize; 2],
+        epilogue: &kernels::Epilogue<'_>,
+        out: &mut MatrixMut<'_>,
+    ) {
+        match self {
+            Self::Direct(weights) => conv2d(&x.images(), weights, window, epilogue, out),
+            Self::Winograd(weights) => winograd(&x.images(), weights, size, epilogue, out),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Linear layers on the CPU, gated ones too.
 
-use darkroom_kernels::{self as kernels, GroupBias, PackedWeights, Precision, Residual, gemm};
+use darkroom_kernels::{self as kernels, GroupBias, PackedWeights, Residual, gemm};
 
 use super::{Cpu, Tensor};
 use crate::compute::{Activation, Epilogue, ModelError};
@@ -29,16 +29,11 @@ impl Linear {
         Self { weights, bias: Some(bias.to_f32()) }
     }
 
-    /// `x [b, n, in]` or the pixels of an image → the same grid with the layer's outputs, kept in `precision`.
-    pub(super) fn apply(
-        &self,
-        cpu: &Cpu,
-        x: &Tensor,
-        epilogue: &Epilogue<'_, Tensor>,
-        precision: Precision,
-    ) -> Result<Tensor, ModelError> {
+    /// `x [b, n, in]` or the pixels of an image → the same grid with the layer's outputs.
+    pub(super) fn apply(&self, cpu: &Cpu, x: &Tensor, epilogue: &Epilogue<'_, Tensor>) -> Result<Tensor, ModelError> {
         let x = cpu.joined(x);
         let input = x.matrix()?;
+        let precision = cpu.kept(epilogue);
         let epilogue = finish(epilogue, self.bias.as_deref(), x.grid().rows())?;
         Ok(cpu.make(x.batch(), x.grid(), self.weights.output_columns(), precision, |out| {
             gemm(input, &self.weights, &epilogue, out);

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::Cpu;
 use super::arena::Loan;
-use crate::compute::ModelError;
+use crate::compute::{Epilogue, ModelError};
 
 /// Images `[batch, height, width, channels]` or tokens `[batch, count, channels]`. The channels may lie in two parts.
 #[derive(Clone)]
@@ -117,6 +117,11 @@ impl Tensor {
 }
 
 impl Cpu {
+    /// The precision in which the result of a product is kept.
+    pub(super) fn kept(&self, epilogue: &Epilogue<'_, Tensor>) -> Precision {
+        if epilogue.rounded { self.precision } else { Precision::F32 }
+    }
+
     /// A new tensor of one part, whose values `fill` writes.
     pub(super) fn make(
         &self,

@@ -46,26 +46,38 @@ fn epilogues<'a, T>(shift: &'a T, residual: &'a T) -> Vec<Epilogue<'a, T>> {
         for (channel_bias, residual) in
             [(None, None), (Some(shift), None), (None, Some(residual)), (Some(shift), Some(residual))]
         {
-            all.push(Epilogue { channel_bias, activation, residual });
+            all.push(Epilogue { channel_bias, activation, residual, rounded: false });
         }
     }
     all
 }
 
+/// Inputs and outputs of a convolution: few enough for the direct way, and enough for Winograd's.
+const CHANNELS: [[usize; 2]; 2] = [[5, 6], [72, 67]];
+
 #[test]
 fn convolutions_of_every_geometry() {
-    let (kernel, bias) = (weight(&[6, 5, 3, 3], 1), weight(&[6], 2));
-    for geometry in [ConvGeometry::same(3), ConvGeometry::halving(), ConvGeometry::halving_asymmetric()] {
-        same!(|backend| {
-            let conv = backend.pack_conv(&kernel, &bias, geometry).unwrap();
-            let x = backend.upload_image(&values(2 * 5 * 7 * 9, 3), [2, 5, 7, 9]).unwrap();
-            backend.conv2d(&conv, &x, Epilogue::none()).unwrap()
-        });
+    let kinds = [ConvGeometry::same(3), ConvGeometry::halving(), ConvGeometry::halving_asymmetric()];
+    for ([inputs, outputs], geometry) in CHANNELS.into_iter().flat_map(|channels| kinds.map(|kind| (channels, kind))) {
+        let (kernel, bias) = (weight(&[outputs, inputs, 3, 3], 1), weight(&[outputs], 2));
+        for geometry in [geometry, ConvGeometry { coarse: true, ..geometry }] {
+            same!(|backend| {
+                let conv = backend.pack_conv(&kernel, &bias, geometry).unwrap();
+                let x = backend.upload_image(&values(2 * inputs * 7 * 9, 3), [2, inputs, 7, 9]).unwrap();
+                backend.conv2d(&conv, &x, Epilogue::none()).unwrap()
+            });
+        }
     }
-    for size in [(14, 18), (13, 17), (14, 17), (10, 9)] {
+}
+
+#[test]
+fn convolutions_of_enlarged_images() {
+    let sizes = [(14, 18), (13, 17), (14, 17)];
+    for ([inputs, outputs], size) in CHANNELS.into_iter().flat_map(|channels| sizes.map(|size| (channels, size))) {
+        let (kernel, bias) = (weight(&[outputs, inputs, 3, 3], 1), weight(&[outputs], 2));
         same!(|backend| {
             let conv = backend.pack_conv(&kernel, &bias, ConvGeometry::upsampled()).unwrap();
-            let x = backend.upload_image(&values(2 * 5 * 7 * 9, 3), [2, 5, 7, 9]).unwrap();
+            let x = backend.upload_image(&values(2 * inputs * 7 * 9, 3), [2, inputs, 7, 9]).unwrap();
             backend.upsample_conv2d(&conv, &x, size).unwrap()
         });
     }
