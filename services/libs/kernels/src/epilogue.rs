@@ -181,7 +181,12 @@ impl<'a> Finish<'a> {
                 value = value.add(load::<A, f32>(bias.as_ptr().add(column), count));
                 gate = gate.add(load::<A, f32>(bias.as_ptr().add(self.width + column), count));
             }
-            value.mul(math::gelu(gate))
+            // What is rounded to bf16 next needs no seven digits.
+            let gelu = match self.target.start {
+                RowsMutPtr::F32(_) => math::gelu(gate),
+                RowsMutPtr::Bf16(_) => math::gelu_bf16(gate),
+            };
+            value.mul(gelu)
         }
     }
 

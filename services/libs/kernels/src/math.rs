@@ -95,3 +95,30 @@ pub(crate) fn gelu<V: Vector>(x: V) -> V {
     let zero = V::splat(0.0);
     x.mul(x.select_less(zero, tail, V::splat(1.0).sub(tail)))
 }
+
+/// (Φ(x) - ½) / x in powers of x², highest first, for |x| ≤ 4.2: minimax in x · series, error below 8e-6.
+const PHI: [f32; 9] = [
+    5.998_756_4e-11,
+    -5.633_892e-9,
+    2.343_871_2e-7,
+    -5.761_128e-6,
+    9.457_815e-5,
+    -0.001_114_170_6,
+    0.009_830_207,
+    -0.066_360_496,
+    0.398_907_48,
+];
+
+/// x · Φ(x) for results in bf16, without exponential or division: within 1.4e-5 · max(1, |x|), a hundredth of what bf16 rounds off
+/// typical values.
+#[inline(always)]
+pub(crate) fn gelu_bf16<V: Vector>(x: V) -> V {
+    let limit = V::splat(4.2);
+    let z = limit.min(V::splat(-4.2).max(x));
+    let square = z.mul(z);
+    let mut series = V::splat(PHI[0]);
+    for &coefficient in &PHI[1..] {
+        series = series.mul_add(square, V::splat(coefficient));
+    }
+    x.mul(series.mul_add(z, V::splat(0.5)))
+}

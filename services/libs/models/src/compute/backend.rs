@@ -14,21 +14,26 @@ use crate::weights::WeightTensor;
 /// A machine that runs the networks.
 pub trait Backend: Send + Sync + 'static {
     /// An activation: an image or tokens.
-    type Tensor: Send;
+    type Tensor: Send + Sync;
     /// A packed convolution, with its geometry.
-    type Conv: Send;
+    type Conv: Send + Sync;
     /// A packed linear layer.
-    type Linear: Send;
+    type Linear: Send + Sync;
     /// A packed linear layer whose outputs gate each other, see [`Backend::geglu`].
-    type Geglu: Send;
+    type Geglu: Send + Sync;
     /// Scale and shift of a group normalisation.
-    type GroupNorm: Send;
+    type GroupNorm: Send + Sync;
     /// Scale and shift of a layer normalisation.
-    type LayerNorm: Send;
+    type LayerNorm: Send + Sync;
     /// A table of vectors.
-    type Embedding: Send;
+    type Embedding: Send + Sync;
     /// Keys and values of attention, ready to be attended to. They outlive a forward pass where they come from the text.
     type KeysValues: Send + Sync;
+
+    /// Runs a forward pass, which is many operations, where they start fastest.
+    fn pass<T: Send>(&self, pass: impl FnOnce() -> T + Send) -> T {
+        pass()
+    }
 
     /// Packs `weight [out, in, k, k]` and `bias [out]`.
     fn pack_conv(

@@ -51,6 +51,11 @@ impl Backend for Cpu {
     type Embedding = Embedding;
     type KeysValues = KeysValues;
 
+    /// On a thread of the pool: one that is outside of it would sleep and be woken again for every operation.
+    fn pass<T: Send>(&self, pass: impl FnOnce() -> T + Send) -> T {
+        rayon::scope(|_| pass())
+    }
+
     fn pack_conv(
         &self,
         weight: &WeightTensor<'_>,

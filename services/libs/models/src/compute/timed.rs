@@ -59,6 +59,10 @@ impl<B: Backend> Backend for Timed<B> {
     type Embedding = B::Embedding;
     type KeysValues = KeysValues<B::KeysValues>;
 
+    fn pass<T: Send>(&self, pass: impl FnOnce() -> T + Send) -> T {
+        self.backend.pass(pass)
+    }
+
     fn pack_conv(
         &self,
         weight: &WeightTensor<'_>,

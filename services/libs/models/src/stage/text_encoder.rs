@@ -86,8 +86,8 @@ impl<B: Backend> TextEncoderModel for TextEncoderStage<B> {
     fn encode(&mut self, token_ids: &[Vec<u32>], clip_skip: usize) -> Result<Vec<Vec<f32>>, ModelError> {
         let Some(count) = token_ids.first().map(Vec::len) else { return Ok(Vec::new()) };
         self.check(token_ids, count, clip_skip)?;
-        let embeddings = self.network.forward(&self.backend, token_ids, clip_skip)?;
-        let values = self.backend.download(&embeddings)?;
+        let Self { backend, network, .. } = &*self;
+        let values = backend.pass(|| backend.download(&network.forward(backend, token_ids, clip_skip)?))?;
         check_length("prompt_embeds", values.len(), &[token_ids.len(), count, self.config.hidden_size])?;
         Ok(values.chunks_exact(count * self.config.hidden_size).map(<[f32]>::to_vec).collect())
     }

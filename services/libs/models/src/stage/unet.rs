@@ -105,7 +105,7 @@ impl<B: Backend> UnetModel for UnetStage<B> {
         let Self { texts, backend, network, .. } = self;
         texts.get(prompt_embeds, || {
             let embeddings = backend.upload_tokens(prompt_embeds, [1, tokens, width])?;
-            let text = network.context(backend, &embeddings)?;
+            let text = backend.pass(|| network.context(backend, &embeddings))?;
             let bytes = text.bytes(backend);
             Ok((text, bytes))
         })
@@ -127,8 +127,8 @@ impl<B: Backend> UnetModel for UnetStage<B> {
         let timesteps: Vec<f32> = rows.iter().map(|row| row.timestep).collect();
         let latents: Vec<f32> = rows.iter().flat_map(|row| row.latents).copied().collect();
         let latents = self.backend.upload_image(&latents, [rows.len(), channels, height, width])?;
-        let noise_pred = self.network.forward(&self.backend, &latents, &timesteps, &texts)?;
-        let noise_pred = self.backend.download(&noise_pred)?;
+        let Self { backend, network, .. } = &*self;
+        let noise_pred = backend.pass(|| backend.download(&network.forward(backend, &latents, &timesteps, &texts)?))?;
         Ok(noise_pred.chunks_exact(channels * height * width).map(<[f32]>::to_vec).collect())
     }
 

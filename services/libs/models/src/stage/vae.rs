@@ -102,7 +102,8 @@ impl<B: Backend> VaeModel for VaeStage<B> {
         let scale = self.config.scaling_factor as f32;
         let unscaled: Vec<f32> = latents.iter().map(|value| value / scale).collect();
         let z = self.backend.upload_image(&unscaled, [1, channels, height, width])?;
-        self.backend.download(&self.network.decode(&self.backend, &z)?)
+        let Self { backend, network, .. } = &*self;
+        backend.pass(|| backend.download(&network.decode(backend, &z)?))
     }
 
     fn encode(&mut self, image: &[f32], height: usize, width: usize) -> Result<Posterior, ModelError> {
@@ -114,7 +115,8 @@ impl<B: Backend> VaeModel for VaeStage<B> {
             return Err(ModelError::input("image", problem));
         }
         let x = self.backend.upload_image(image, [1, channels, height, width])?;
-        let mut mean = self.backend.download(&self.network.encode(&self.backend, &x)?)?;
+        let Self { backend, network, .. } = &*self;
+        let mut mean = backend.pass(|| backend.download(&network.encode(backend, &x)?))?;
         let logvar = mean.split_off(mean.len() / 2);
         let std = logvar.iter().map(|value| (0.5 * value.clamp(*LOGVAR.start(), *LOGVAR.end())).exp()).collect();
         Ok(Posterior { mean, std })

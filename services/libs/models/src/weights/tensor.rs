@@ -1,6 +1,7 @@
 //! A tensor that is being read: its bytes, as values, for as long as somebody packs them.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use super::{Dtype, Stored};
 
@@ -45,6 +46,12 @@ impl<'a> WeightTensor<'a> {
             return Cow::Borrowed(values);
         }
         Cow::Owned(self.to_f32())
+    }
+}
+
+impl fmt::Debug for WeightTensor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.dtype, self.shape)
     }
 }
 
