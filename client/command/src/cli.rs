@@ -36,6 +36,13 @@ pub(crate) enum Command {
     #[command(after_help = EXIT_CODES)]
     Up(crate::up::Flags),
 
+    /// Measure a stage of a model on this machine: seconds of each round, where they go, memory.
+    ///
+    /// Without any flag, a guided step of the pocket model's UNet.
+    #[cfg(feature = "local")]
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{}\n\n{EXIT_CODES}", crate::bench::JSON_FIELDS))]
+    Bench(crate::bench::Flags),
+
     /// Run one service in this process, as the program darkroom-SERVICE does.
     #[cfg(feature = "local")]
     #[command(hide = true, disable_help_flag = true, arg_required_else_help = true)]

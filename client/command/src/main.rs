@@ -1,6 +1,8 @@
 //! `darkroom`: pictures from prompts, with or without a server.
 
 mod arguments;
+#[cfg(feature = "local")]
+mod bench;
 mod cli;
 mod failure;
 mod interrupt;
@@ -28,6 +30,8 @@ fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Txt2img(flags) => block_on(txt2img::run(*flags)),
+        #[cfg(feature = "local")]
+        Command::Bench(flags) => bench::run(flags),
         #[cfg(feature = "local")]
         Command::Up(flags) => block_on(up::run(flags)),
         #[cfg(feature = "local")]

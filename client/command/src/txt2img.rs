@@ -19,10 +19,12 @@ use crate::failure::{self, Failure};
 use crate::interrupt::Interrupts;
 pub(crate) use flags::Flags;
 #[cfg(feature = "local")]
-pub(crate) use flags::Precision;
+pub(crate) use flags::{Precision, side};
 use outdir::OutDir;
 pub(crate) use report::JSON_EVENTS;
 use report::Report;
+#[cfg(feature = "local")]
+pub(crate) use report::print;
 use session::Session;
 
 /// Makes the pictures that `flags` ask for.

@@ -236,7 +236,8 @@ impl Precision {
     }
 }
 
-fn side(text: &str) -> Result<u32, String> {
+/// A picture's side in pixels.
+pub(crate) fn side(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(side @ 64..=2048) if side % 8 == 0 => Ok(side),
         _ => Err("allowed are multiples of 8 from 64 to 2048".into()),

@@ -157,7 +157,7 @@ fn code_name(code: Code) -> String {
 }
 
 /// A line, at once: whoever reads a pipe wants it when it happens.
-fn print(line: impl std::fmt::Display) -> Result<(), Failure> {
+pub(crate) fn print(line: impl std::fmt::Display) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     let written = writeln!(out, "{line}").and_then(|()| out.flush());
     written.map_err(|error| Failure::Failed(anyhow::Error::new(error).context("cannot write to standard output")))
