@@ -1,9 +1,9 @@
-//! Darkroom's half of `tests/golden/full_size.py`: reads a model and inputs, writes what the three networks make of them.
+//! Darkroom's half of `golden/full_size.py` and `bench/accuracy.py`: reads a model and inputs, writes what the networks make of them.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use darkroom_models::source::ModelSource;
 use darkroom_models::stage::{self, ComputeOptions, UnetRow};
@@ -15,10 +15,12 @@ use safetensors::tensor::{Dtype, TensorView};
 struct Arguments {
     /// A diffusers folder.
     model: PathBuf,
-    /// A safetensors file with token_ids, timesteps, latents, scaled_latents and image.
-    inputs: PathBuf,
-    /// The safetensors file to write.
-    outputs: PathBuf,
+    /// Pairs of safetensors files: inputs to read, outputs to write. Each network is loaded once for all of them.
+    ///
+    /// token_ids go through the text encoder; latents with timesteps through the UNet, with prompt_embeds or else what became of the
+    /// token_ids; scaled_latents through the decoder; an image through the encoder. What is not there is not computed.
+    #[arg(required = true, num_args = 2.., value_names = ["INPUTS", "OUTPUTS"])]
+    files: Vec<PathBuf>,
     /// Where to compute.
     #[arg(long, default_value = "cpu")]
     device: stage::Device,
@@ -32,63 +34,92 @@ fn main() -> Result<()> {
     let options = ComputeOptions { device: arguments.device, precision: arguments.precision, threads: None };
     let model = arguments.model.to_str().context("the model's path is not UTF-8")?;
     let source = ModelSource::resolve(Some(model), Default::default())?;
-    let inputs = std::fs::read(&arguments.inputs)?;
-    let inputs = Inputs(SafeTensors::deserialize(&inputs)?);
-    let mut outputs = Outputs::default();
+    let (pairs, rest) = arguments.files.as_chunks::<2>();
+    ensure!(rest.is_empty(), "the last file of inputs has no file for its outputs");
+    let files = pairs.iter().map(|[inputs, _]| std::fs::read(inputs)).collect::<Result<Vec<_>, _>>()?;
+    let mut cases = files.iter().map(|bytes| Case::new(bytes)).collect::<Result<Vec<_>>>()?;
 
-    let began = Instant::now();
-    let prompt_embeds = text_encoder(&source, &options, &inputs)?;
-    outputs.push("prompt_embeds", prompt_embeds.concat(), began);
-
-    let began = Instant::now();
-    outputs.push("noise_pred", unet(&source, &options, &inputs, &prompt_embeds)?, began);
-
-    let began = Instant::now();
-    let mut vae = stage::load_vae(&source, &options)?;
-    let (latents, shape) = inputs.tensor("scaled_latents")?;
-    outputs.push("decoded", vae.decode(&latents, shape[1], shape[2])?, began);
-
-    let began = Instant::now();
-    let (image, shape) = inputs.tensor("image")?;
-    let posterior = vae.encode(&image, shape[1], shape[2])?;
-    outputs.push("posterior_mean", posterior.mean, began);
-    outputs.push("posterior_std", posterior.std, began);
-    outputs.write(&arguments.outputs)
+    encode_texts(&source, &options, &mut cases)?;
+    predict_noise(&source, &options, &mut cases)?;
+    code_pictures(&source, &options, &mut cases)?;
+    cases.iter().zip(pairs).try_for_each(|(case, [_, path])| case.write(path))
 }
 
-fn text_encoder(source: &ModelSource, options: &ComputeOptions, inputs: &Inputs<'_>) -> Result<Vec<Vec<f32>>> {
-    let (ids, shape) = inputs.tensor("token_ids")?;
-    let ids: Vec<Vec<u32>> = ids.chunks_exact(shape[1]).map(|row| row.iter().map(|id| *id as u32).collect()).collect();
-    Ok(stage::load_text_encoder(source, options)?.encode(&ids, 0)?)
+fn encode_texts(source: &ModelSource, options: &ComputeOptions, cases: &mut [Case<'_>]) -> Result<()> {
+    let mut text_encoder = stage::load_text_encoder(source, options)?;
+    for case in cases.iter_mut().filter(|case| case.has("token_ids")) {
+        let (ids, shape) = case.input("token_ids")?;
+        let ids: Vec<Vec<u32>> =
+            ids.chunks_exact(shape[1]).map(|row| row.iter().map(|id| *id as u32).collect()).collect();
+        let began = Instant::now();
+        let prompt_embeds = text_encoder.encode(&ids, 0)?;
+        case.push("prompt_embeds", prompt_embeds.concat(), began);
+    }
+    Ok(())
 }
 
 /// One batch with a timestep a row, and the texts in turn.
-fn unet(
-    source: &ModelSource,
-    options: &ComputeOptions,
-    inputs: &Inputs<'_>,
-    prompt_embeds: &[Vec<f32>],
-) -> Result<Vec<f32>> {
+fn predict_noise(source: &ModelSource, options: &ComputeOptions, cases: &mut [Case<'_>]) -> Result<()> {
     let mut unet = stage::load_unet(source, options)?;
-    let tokens = inputs.tensor("token_ids")?.1[1];
-    let texts: Vec<_> = prompt_embeds.iter().map(|embeds| unet.context(embeds, tokens)).collect::<Result<_, _>>()?;
-    let (latents, shape) = inputs.tensor("latents")?;
-    let timesteps = inputs.tensor("timesteps")?.0;
-    let rows: Vec<UnetRow<'_>> = latents
-        .chunks_exact(latents.len() / shape[0])
-        .zip(&timesteps)
-        .zip(texts.iter().cycle())
-        .map(|((latents, timestep), context)| UnetRow { latents, timestep: *timestep, context })
-        .collect();
-    Ok(unet.predict(&rows, shape[2], shape[3])?.concat())
+    for case in cases.iter_mut().filter(|case| case.has("latents")) {
+        let (prompt_embeds, tokens) = case.prompt_embeds(unet.cross_attention_dim())?;
+        let texts: Vec<_> = prompt_embeds
+            .chunks_exact(tokens * unet.cross_attention_dim())
+            .map(|embeds| unet.context(embeds, tokens))
+            .collect::<Result<_, _>>()?;
+        let (latents, shape) = case.input("latents")?;
+        let timesteps = case.input("timesteps")?.0;
+        let rows: Vec<UnetRow<'_>> = latents
+            .chunks_exact(latents.len() / shape[0])
+            .zip(&timesteps)
+            .zip(texts.iter().cycle())
+            .map(|((latents, timestep), context)| UnetRow { latents, timestep: *timestep, context })
+            .collect();
+        let began = Instant::now();
+        let noise_pred = unet.predict(&rows, shape[2], shape[3])?.concat();
+        case.push("noise_pred", noise_pred, began);
+    }
+    Ok(())
 }
 
-struct Inputs<'a>(SafeTensors<'a>);
+fn code_pictures(source: &ModelSource, options: &ComputeOptions, cases: &mut [Case<'_>]) -> Result<()> {
+    let mut vae = stage::load_vae(source, options)?;
+    for case in cases {
+        if case.has("scaled_latents") {
+            let (latents, shape) = case.input("scaled_latents")?;
+            let began = Instant::now();
+            let decoded = vae.decode(&latents, shape[1], shape[2])?;
+            case.push("decoded", decoded, began);
+        }
+        if case.has("image") {
+            let (image, shape) = case.input("image")?;
+            let began = Instant::now();
+            let posterior = vae.encode(&image, shape[1], shape[2])?;
+            case.push("posterior_mean", posterior.mean, began);
+            case.push("posterior_std", posterior.std, began);
+        }
+    }
+    Ok(())
+}
 
-impl Inputs<'_> {
+/// A file of inputs, and what became of them.
+struct Case<'a> {
+    inputs: SafeTensors<'a>,
+    outputs: Vec<(&'static str, Vec<f32>)>,
+}
+
+impl<'a> Case<'a> {
+    fn new(bytes: &'a [u8]) -> Result<Self> {
+        Ok(Self { inputs: SafeTensors::deserialize(bytes)?, outputs: Vec::new() })
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.inputs.tensor(name).is_ok()
+    }
+
     /// Values (token ids too, which f32 holds exactly) and shape.
-    fn tensor(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
-        let tensor = self.0.tensor(name)?;
+    fn input(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
+        let tensor = self.inputs.tensor(name)?;
         let words = tensor.data().as_chunks::<4>().0.iter();
         let values = match tensor.dtype() {
             Dtype::I32 => words.map(|word| i32::from_le_bytes(*word) as f32).collect(),
@@ -96,21 +127,32 @@ impl Inputs<'_> {
         };
         Ok((values, tensor.shape().to_vec()))
     }
-}
 
-#[derive(Default)]
-struct Outputs(Vec<(&'static str, usize, Vec<u8>)>);
+    /// Those given, or else those that the text encoder made, of `width` features a token; and how many tokens a text has.
+    fn prompt_embeds(&self, width: usize) -> Result<(Vec<f32>, usize)> {
+        if self.has("prompt_embeds") {
+            let (values, shape) = self.input("prompt_embeds")?;
+            ensure!(shape.len() == 3 && shape[2] == width, "prompt_embeds is {shape:?}; expected {width} features");
+            return Ok((values, shape[1]));
+        }
+        let made = self.outputs.iter().find(|(name, _)| *name == "prompt_embeds");
+        let (_, values) = made.context("latents need prompt_embeds or token_ids beside them")?;
+        Ok((values.clone(), self.input("token_ids")?.1[1]))
+    }
 
-impl Outputs {
     fn push(&mut self, name: &'static str, values: Vec<f32>, began: Instant) {
         eprintln!("darkroom {name}: {:.1} s", began.elapsed().as_secs_f64());
-        self.0.push((name, values.len(), values.iter().flat_map(|value| value.to_le_bytes()).collect()));
+        self.outputs.push((name, values));
     }
 
     /// Flat: the script knows the shapes.
     fn write(&self, path: &Path) -> Result<()> {
-        let views = self
-            .0
+        let outputs: Vec<(&str, usize, Vec<u8>)> = self
+            .outputs
+            .iter()
+            .map(|(name, values)| (*name, values.len(), values.iter().flat_map(|value| value.to_le_bytes()).collect()))
+            .collect();
+        let views = outputs
             .iter()
             .map(|(name, len, bytes)| Ok((*name, TensorView::new(Dtype::F32, vec![*len], bytes)?)))
             .collect::<Result<Vec<_>>>()?;
