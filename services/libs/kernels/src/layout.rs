@@ -39,7 +39,7 @@ pub(crate) struct Panel {
 pub(crate) enum Columns {
     /// Output columns in order.
     Plain,
-    /// The first half of a panel are values, the second half their gates: rows `j` and `n / 2 + j` of the weights meet in
+    /// The first half of a panel's columns are values, the second half their gates: rows `j` and `n / 2 + j` of the weights meet in
     /// one tile, so that GEGLU is finished before anything is written.
     Gated,
 }
@@ -98,6 +98,15 @@ pub(crate) fn chunks(segments: &[Segment], per_word: usize) -> Vec<Range<usize>>
     chunks
 }
 
+/// The panels of a layer of `n` weight rows. Gated ones are two registers wide, one of values and one of their gates: of three, half
+/// would be no whole register.
+pub(crate) fn panels_of(columns: Columns, n: usize, lanes: usize) -> Vec<Panel> {
+    match columns {
+        Columns::Plain => panels(n, lanes),
+        Columns::Gated => (0..(n / 2).div_ceil(lanes)).map(|i| Panel { column: 2 * i * lanes, vectors: 2 }).collect(),
+    }
+}
+
 /// Panels of three registers, ending in one or two of two: only a layer of a single register has a panel of one, because
 /// that leaves half of the multipliers idle.
 pub(crate) fn panels(n: usize, lanes: usize) -> Vec<Panel> {
@@ -132,6 +141,18 @@ mod tests {
             }
             assert!(column >= n && column < n + 16, "{n}: {column}");
             assert!(n <= 16 || panels.iter().all(|panel| panel.vectors > 1), "{n}");
+        }
+    }
+
+    #[test]
+    fn gated_panels_hold_whole_registers_of_values_and_of_gates() {
+        for half in 1..100 {
+            let n = 2 * half;
+            let panels = panels_of(Columns::Gated, n, 16);
+            let rows = |panel: &Panel| (0..32).filter_map(|c| Columns::Gated.row(n, panel.column, 32, c)).collect();
+            let mut rows: Vec<usize> = panels.iter().flat_map(|panel| -> Vec<usize> { rows(panel) }).collect();
+            rows.sort_unstable();
+            assert!(rows.into_iter().eq(0..n), "{n}");
         }
     }
 

@@ -7,7 +7,7 @@
 use crate::element::Precision;
 use crate::fill::{Direct, Factors, Fill};
 use crate::isa::Isa;
-use crate::layout::{Columns, Panel, Segment, chunks, cut, lanes, panels, per_word};
+use crate::layout::{Columns, Panel, Segment, chunks, cut, lanes, panels_of, per_word};
 use crate::matrix::Values;
 use crate::memory::Words;
 use crate::simd::dispatch;
@@ -86,7 +86,7 @@ impl PackedWeights {
     ) -> Self {
         let lanes = lanes(isa);
         let per_word = per_word(precision);
-        let panels = panels(n, lanes);
+        let panels = panels_of(columns, n, lanes);
         let images = channels.len();
         let sources = (0..factors.count())
             .flat_map(|factor| channels.iter().enumerate().map(move |(image, &c)| (factor * images + image, c)));
