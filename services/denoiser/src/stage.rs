@@ -49,23 +49,23 @@ pub(crate) fn start(
             defaults,
             latent_rgb,
         };
-        let rows_at_once = rows_at_once(unet.identity().device);
-        Ok((Unet { model: unet, rows_at_once }, facts))
+        let most_pixels = most_pixels(unet.identity().device);
+        Ok((Unet { model: unet, most_pixels }, facts))
     })
 }
 
 /// The UNet behind the engine's trait.
 struct Unet {
     model: Box<dyn UnetModel>,
-    /// Rows in one forward pass at most.
-    rows_at_once: usize,
+    /// Latent pixels of all rows in one forward pass at most; a single row may have more.
+    most_pixels: usize,
 }
 
-/// On a CPU one row after the other: so a row's bits cannot depend on its neighbours, and the layers' working sets stay in
-/// the cache. Four guided pictures of the embedded model took half of the processor time that one pass of eight rows takes.
-fn rows_at_once(device: Device) -> usize {
+/// On a CPU a pass of eight 512×512 rows keeps all threads busy; more rows in it would only take more memory. Bits do not
+/// depend on how rows are grouped.
+fn most_pixels(device: Device) -> usize {
     match device {
-        Device::Cpu => 1,
+        Device::Cpu => 8 * 64 * 64,
         Device::Cuda(_) | Device::Metal => usize::MAX,
     }
 }
@@ -83,7 +83,8 @@ impl DenoiseModel for Unet {
             .map(|row| UnetRow { latents: row.latents, timestep: row.timestep, context: row.context })
             .collect();
         let mut noise_pred = Vec::with_capacity(rows.len());
-        for rows in rows.chunks(self.rows_at_once) {
+        let rows_at_once = (self.most_pixels / (size.height * size.width).max(1)).max(1);
+        for rows in rows.chunks(rows_at_once) {
             noise_pred.extend(self.model.predict(rows, size.height, size.width)?);
         }
         Ok(noise_pred)

@@ -35,11 +35,6 @@ impl Buffer {
         4 * self.words.len()
     }
 
-    /// The precision of the values.
-    pub fn precision(&self) -> Precision {
-        self.precision
-    }
-
     /// The values.
     pub fn values(&self) -> Values<'_> {
         let start = self.words.as_ptr();

@@ -131,18 +131,30 @@ impl Cpu {
         precision: Precision,
         fill: impl FnOnce(&mut MatrixMut<'_>),
     ) -> Tensor {
-        let rows = batch * grid.rows();
-        let mut values = self.arena.take(rows * channels, precision);
-        fill(&mut MatrixMut::new(values.values_mut(), rows, channels));
-        Tensor { batch, grid, first: Part { values: Arc::new(values), channels }, second: None }
+        self.lend(batch, grid, channels, precision, |values| {
+            fill(&mut MatrixMut::new(values, batch * grid.rows(), channels));
+        })
     }
 
     /// As [`Cpu::make`], in f32 and from a plain slice.
     pub(super) fn make_f32(&self, batch: usize, grid: Grid, channels: usize, fill: impl FnOnce(&mut [f32])) -> Tensor {
-        let mut values = self.arena.take(batch * grid.rows() * channels, Precision::F32);
-        if let ValuesMut::F32(values) = values.values_mut() {
-            fill(values);
-        }
+        self.lend(batch, grid, channels, Precision::F32, |values| {
+            if let ValuesMut::F32(values) = values {
+                fill(values);
+            }
+        })
+    }
+
+    fn lend(
+        &self,
+        batch: usize,
+        grid: Grid,
+        channels: usize,
+        precision: Precision,
+        fill: impl FnOnce(ValuesMut<'_>),
+    ) -> Tensor {
+        let mut values = self.arena.take(batch * grid.rows() * channels, precision);
+        fill(values.values_mut());
         Tensor { batch, grid, first: Part { values: Arc::new(values), channels }, second: None }
     }
 
