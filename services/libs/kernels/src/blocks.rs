@@ -19,7 +19,7 @@ const BLOCK_BYTES: usize = 512 << 10;
 /// A block's rows: below the first, panels are read too often; above the second, sums and pointers fill the cache.
 const BLOCK_ROWS: Range<usize> = 64..256;
 /// Tasks a thread: enough to even out the last ones.
-const TASKS_A_THREAD: usize = 4;
+const TASKS_A_THREAD: usize = 12;
 
 /// The left operand: rows whose segments lie in memory word by word.
 pub(crate) trait Input: Sync {
@@ -46,6 +46,9 @@ pub(crate) unsafe fn multiply<I: Input>(weights: &PackedWeights, input: &I, rows
         return;
     }
     let block_rows = (BLOCK_BYTES / input.row_bytes().max(1)).clamp(BLOCK_ROWS.start, BLOCK_ROWS.end) & !7;
+    // As many rows in each, give or take a tile.
+    let row_blocks = rows.div_ceil(block_rows);
+    let block_rows = rows.div_ceil(row_blocks).next_multiple_of(8);
     let row_blocks = rows.div_ceil(block_rows);
     let wanted = TASKS_A_THREAD * rayon::current_num_threads();
     let panel_blocks = wanted.div_ceil(row_blocks).min(weights.panels.len());

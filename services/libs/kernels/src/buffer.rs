@@ -35,6 +35,16 @@ impl Buffer {
         4 * self.words.len()
     }
 
+    /// All of the memory, as words.
+    pub(crate) fn words(&self) -> &[u32] {
+        self.words.as_slice()
+    }
+
+    /// All of the memory, as words to be written.
+    pub(crate) fn words_mut(&mut self) -> &mut [u32] {
+        self.words.as_mut_slice()
+    }
+
     /// The values.
     pub fn values(&self) -> Values<'_> {
         let start = self.words.as_ptr();

@@ -79,7 +79,7 @@ pub(crate) unsafe fn convert_row<A: Arch>(from: RowsPtr, len: usize, precision: 
                 }
                 match from {
                     RowsPtr::F32(from) => copy::<A, f32, u16>(from, to.cast(), len),
-                    RowsPtr::Bf16(from) => copy::<A, u16, u16>(from, to.cast(), len),
+                    RowsPtr::Bf16(from) => std::ptr::copy_nonoverlapping(from, to.cast(), len),
                 }
             }
         }

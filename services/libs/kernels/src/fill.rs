@@ -9,8 +9,6 @@ use crate::storage::Storage;
 
 /// Registers of one block: with what is made of them they stay in the first two caches.
 const BLOCK_REGISTERS: usize = 256;
-/// No register is wider.
-const MOST_LANES: usize = 16;
 
 /// What is packed of each channel's taps: themselves, or a transform of them.
 pub(crate) trait Factors: Copy + Send + Sync {
@@ -115,7 +113,10 @@ impl<F: Factors> Fill<'_, F> {
                                 let from = made.add((word * per_word * count + factor) * lanes);
                                 match precision {
                                     Precision::F32 => A::V::load(from).store(to.cast()),
-                                    Precision::Bf16 => pair::<A>(from, from.add(count * lanes), to),
+                                    Precision::Bf16 => {
+                                        let next = A::V::load(from.add(count * lanes));
+                                        A::pair_bf16(A::V::load(from), next).store(to.cast());
+                                    }
                                 }
                             }
                         }
@@ -138,22 +139,5 @@ unsafe fn gather<S: Storage>(row: Option<&[S]>, len: usize, to: *mut f32, lanes:
         let value = row.map_or(0.0, |row| row[i].widen());
         // SAFETY: the caller's promise.
         unsafe { to.add(i * lanes).write(value) };
-    }
-}
-
-/// Rounds two registers to bf16 and writes them as words.
-///
-/// # Safety
-/// Both are readable and a register is writable.
-#[inline(always)]
-unsafe fn pair<A: Arch>(low: *const f32, high: *const f32, to: *mut u32) {
-    let mut halves = [[0_u16; MOST_LANES]; 2];
-    // SAFETY: the caller's promise; no register is wider than the buffers.
-    unsafe {
-        A::store_bf16(A::V::load(low), halves[0].as_mut_ptr());
-        A::store_bf16(A::V::load(high), halves[1].as_mut_ptr());
-        for (lane, (&low, &high)) in halves[0].iter().zip(&halves[1]).enumerate().take(A::V::LANES) {
-            to.add(lane).write(u32::from(high) << 16 | u32::from(low));
-        }
     }
 }

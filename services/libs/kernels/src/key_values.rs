@@ -1,127 +1,164 @@
-//! Keys and values of an attention layer in panels: packed once, then read by every block of queries.
+//! Keys and values of an attention layer, packed once and then read by every panel of queries. The text's are packed when a request
+//! is admitted and kept.
 //!
-//! Scores are a GEMM of queries with keys as the weights, the weighted sum of values is a GEMM of weights over tokens; so both
-//! are packed as a linear layer's weights are, head by head. The text's are packed when a request is admitted and kept.
+//! Both are left operands (see [`crate::attention`]): keys row by row, each the words of its head; values transposed, each row one
+//! of the head's values over a block of keys, so that the rows of a block lie together.
 
+use crate::buffer::Buffer;
 use crate::convert::convert_row;
 use crate::element::Precision;
 use crate::isa::Isa;
-use crate::layout::{Panel, lanes, panels, per_word};
+use crate::layout::per_word;
 use crate::matrix::Matrix;
-use crate::memory::{Scratch, Words};
+use crate::memory::Scratch;
 use crate::rows::Source;
 use crate::simd::{Arch, Kernel, dispatch};
 use rayon::prelude::*;
+
+/// Words of keys in a block. In bf16 those are 128 keys: with a panel of queries their keys, values and weights fit the first-level
+/// cache at a head size of 40.
+pub(crate) const BLOCK_WORDS: usize = 64;
+/// Keys and values are padded to whole tiles, and this is a multiple of every tile's height.
+const TALLEST_TILE: usize = 8;
 
 /// Keys and values of all heads of one sequence.
 pub struct KeyValues {
     pub(crate) isa: Isa,
     pub(crate) precision: Precision,
+    pub(crate) shape: Shape,
+    memory: Buffer,
+}
+
+/// How much there is of everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
     pub(crate) heads: usize,
     pub(crate) head_size: usize,
     pub(crate) tokens: usize,
-    /// Columns are tokens, the reduction runs over the head's values.
-    pub(crate) key_panels: Vec<Panel>,
-    /// Columns are the head's values, the reduction runs over tokens.
-    pub(crate) value_panels: Vec<Panel>,
-    keys: Words,
-    values: Words,
+    /// Elements in a word.
+    per_word: usize,
+}
+
+impl Shape {
+    fn new(precision: Precision, tokens: usize, width: usize, heads: usize) -> Shape {
+        assert!(
+            tokens > 0 && heads > 0 && width.is_multiple_of(heads),
+            "{tokens} tokens of {width} values in {heads} heads"
+        );
+        Shape { heads, head_size: width / heads, tokens, per_word: per_word(precision) }
+    }
+
+    /// Words of a key.
+    pub(crate) fn depth(self) -> usize {
+        self.head_size.div_ceil(self.per_word)
+    }
+
+    /// Tokens, and those that fill up the last tile: their keys and values are zero.
+    pub(crate) fn padded_tokens(self) -> usize {
+        self.tokens.next_multiple_of(TALLEST_TILE)
+    }
+
+    /// Rows of transposed values, and those that fill up the last tile.
+    pub(crate) fn value_rows(self) -> usize {
+        self.head_size.next_multiple_of(TALLEST_TILE)
+    }
+
+    /// Keys in a block; the last may have fewer.
+    pub(crate) fn block_keys(self) -> usize {
+        BLOCK_WORDS * self.per_word
+    }
+
+    fn key_words(self) -> usize {
+        self.padded_tokens() * self.depth()
+    }
+
+    fn value_words(self) -> usize {
+        self.padded_tokens() / self.per_word * self.value_rows()
+    }
+
+    fn words(self) -> usize {
+        self.heads * (self.key_words() + self.value_words())
+    }
+
+    /// Words of keys in the block that starts at `key`.
+    pub(crate) fn words_of_block(self, key: usize) -> usize {
+        BLOCK_WORDS.min((self.padded_tokens() - key) / self.per_word)
+    }
 }
 
 impl KeyValues {
-    /// Packs `keys` and `values`, both `[tokens, heads · head_size]`.
+    /// f32 values of a buffer that holds keys and values of `tokens` tokens.
+    ///
+    /// # Panics
+    /// There is no token, or `width` is not made of `heads` heads.
+    pub fn buffer_len(precision: Precision, tokens: usize, width: usize, heads: usize) -> usize {
+        Shape::new(precision, tokens, width, heads).words()
+    }
+
+    /// Packs `keys` and `values`, both `[tokens, heads · head_size]`, into memory of its own.
     ///
     /// # Panics
     /// Their shapes differ, hold no token, or are not made of `heads` heads.
     pub fn new(isa: Isa, precision: Precision, keys: Matrix<'_>, values: Matrix<'_>, heads: usize) -> KeyValues {
+        let len = KeyValues::buffer_len(precision, keys.rows, keys.cols, heads);
+        KeyValues::new_in(Buffer::zeroed(len, Precision::F32), isa, precision, keys, values, heads)
+    }
+
+    /// As [`KeyValues::new`], into `memory` of [`KeyValues::buffer_len`] f32 values.
+    ///
+    /// # Panics
+    /// As [`KeyValues::new`], and when the memory is too small.
+    pub fn new_in(
+        mut memory: Buffer,
+        isa: Isa,
+        precision: Precision,
+        keys: Matrix<'_>,
+        values: Matrix<'_>,
+        heads: usize,
+    ) -> KeyValues {
         assert_eq!((keys.rows, keys.cols), (values.rows, values.cols), "keys and values");
-        assert!(keys.rows > 0 && heads > 0 && keys.cols.is_multiple_of(heads), "{} values in {heads} heads", keys.cols);
-        let (tokens, head_size) = (keys.rows, keys.cols / heads);
-        let (key_panels, value_panels) = (panels(tokens, lanes(isa)), panels(head_size, lanes(isa)));
-        let (keys_from, values_from) = (keys.source(), values.source());
-        let shape =
-            |depth: usize, columns: usize| depth.div_ceil(per_word(precision)) * columns.next_multiple_of(lanes(isa));
-        let (key_words, value_words) = (shape(head_size, tokens), shape(tokens, head_size));
-        let mut keys = Words::zeroed(heads * key_words);
-        let mut values = Words::zeroed(heads * value_words);
-        let heads_of_keys = keys.as_mut_slice().par_chunks_exact_mut(key_words.max(1));
-        let heads_of_values = values.as_mut_slice().par_chunks_exact_mut(value_words.max(1));
+        let shape = Shape::new(precision, keys.rows, keys.cols, heads);
+        let (keys, values) = (keys.source(), values.source());
+        let (to_keys, to_values) = memory.words_mut()[..shape.words()].split_at_mut(heads * shape.key_words());
+        let heads_of_keys = to_keys.par_chunks_exact_mut(shape.key_words().max(1));
+        let heads_of_values = to_values.par_chunks_exact_mut(shape.value_words().max(1));
         heads_of_keys.zip(heads_of_values).enumerate().for_each(|(head, (to_keys, to_values))| {
-            let pack = Pack { tokens, first: head * head_size, head_size, precision, lanes: lanes(isa) };
-            dispatch(isa, PackKeys { pack: &pack, from: keys_from, panels: &key_panels, to: to_keys });
-            dispatch(isa, PackValues { pack: &pack, from: values_from, panels: &value_panels, to: to_values });
+            let column = head * shape.head_size;
+            dispatch(isa, PackKeys { shape, precision, column, from: keys, to: to_keys });
+            dispatch(isa, PackValues { shape, precision, column, from: values, to: to_values });
         });
-        KeyValues { isa, precision, heads, head_size, tokens, key_panels, value_panels, keys, values }
+        KeyValues { isa, precision, shape, memory }
     }
 
     /// Memory held.
     pub fn bytes(&self) -> usize {
-        4 * (self.keys.len() + self.values.len())
+        4 * self.shape.words()
     }
 
-    /// Words of the reduction over a head's values.
-    pub(crate) fn key_depth(&self) -> usize {
-        self.head_size.div_ceil(per_word(self.precision))
+    /// Gives the memory back.
+    pub fn into_buffer(self) -> Buffer {
+        self.memory
     }
 
-    /// Words of the reduction over tokens.
-    pub(crate) fn value_depth(&self) -> usize {
-        self.tokens.div_ceil(per_word(self.precision))
+    /// The words of one head's keys, from `key` on.
+    pub(crate) fn keys(&self, head: usize, key: usize) -> *const f32 {
+        let words = &self.memory.words()[head * self.shape.key_words() + key * self.shape.depth()..];
+        words.as_ptr().cast()
     }
 
-    /// The words of one head's panel of keys.
-    pub(crate) fn key_words(&self, head: usize, panel: Panel) -> *const f32 {
-        let at = head * (self.keys.len() / self.heads) + panel.column * self.key_depth();
-        // SAFETY: panels of a head follow each other, `key_depth` words a column.
-        unsafe { self.keys.as_ptr().add(at).cast() }
-    }
-
-    /// The words of one head's panel of values, from word `word` of the reduction on.
-    pub(crate) fn value_words(&self, head: usize, panel: Panel, word: usize) -> *const f32 {
-        let width = panel.vectors * lanes(self.isa);
-        let at = head * (self.values.len() / self.heads) + panel.column * self.value_depth() + word * width;
-        // SAFETY: panels of a head follow each other, `value_depth` words a column; `word` is less.
-        unsafe { self.values.as_ptr().add(at).cast() }
-    }
-}
-
-/// One head of a sequence.
-struct Pack {
-    tokens: usize,
-    /// The head's first column.
-    first: usize,
-    head_size: usize,
-    precision: Precision,
-    lanes: usize,
-}
-
-impl Pack {
-    /// Words of a converted row.
-    fn row_words(&self) -> usize {
-        self.head_size.div_ceil(per_word(self.precision))
-    }
-
-    /// The head's part of row `token` as words; zeros past the last token.
-    ///
-    /// # Safety
-    /// `from` has the token's row, `to` room for a row's words.
-    #[inline(always)]
-    unsafe fn row<A: Arch>(&self, from: Source, token: usize, to: *mut u32) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if token < self.tokens {
-                convert_row::<A>(from.row(token).add(self.first), self.head_size, self.precision, to);
-            } else {
-                to.write_bytes(0, self.row_words());
-            }
-        }
+    /// The rows of one head's values in the block that starts at `key`, [`Shape::words_of_block`] words each.
+    pub(crate) fn values(&self, head: usize, key: usize) -> *const f32 {
+        let before = self.shape.heads * self.shape.key_words() + head * self.shape.value_words();
+        self.memory.words()[before + key / self.shape.per_word * self.shape.value_rows()..].as_ptr().cast()
     }
 }
 
 struct PackKeys<'a> {
-    pack: &'a Pack,
+    shape: Shape,
+    precision: Precision,
+    /// The head's first.
+    column: usize,
     from: Source,
-    panels: &'a [Panel],
     to: &'a mut [u32],
 }
 
@@ -130,26 +167,24 @@ impl Kernel for PackKeys<'_> {
 
     #[inline(always)]
     fn run<A: Arch>(self) {
-        let depth = self.pack.row_words();
-        let mut row = vec![0_u32; depth];
-        for panel in self.panels {
-            let width = panel.vectors * self.pack.lanes;
-            let to = &mut self.to[panel.column * depth..][..width * depth];
-            for column in 0..width.min(self.pack.tokens - panel.column) {
-                // SAFETY: the column is a token; the row has its words.
-                unsafe { self.pack.row::<A>(self.from, panel.column + column, row.as_mut_ptr()) };
-                for (&word, slot) in row.iter().zip(to[column..].iter_mut().step_by(width)) {
-                    *slot = word;
-                }
+        let (tokens, padding) = self.to.split_at_mut(self.shape.tokens * self.shape.depth());
+        for (token, to) in tokens.chunks_exact_mut(self.shape.depth()).enumerate() {
+            // SAFETY: the matrix has the row with the head's columns, and `to` is a row's words.
+            unsafe {
+                let from = self.from.row(token).add(self.column);
+                convert_row::<A>(from, self.shape.head_size, self.precision, to.as_mut_ptr());
             }
         }
+        padding.fill(0);
     }
 }
 
 struct PackValues<'a> {
-    pack: &'a Pack,
+    shape: Shape,
+    precision: Precision,
+    /// The head's first.
+    column: usize,
     from: Source,
-    panels: &'a [Panel],
     to: &'a mut [u32],
 }
 
@@ -158,35 +193,44 @@ impl Kernel for PackValues<'_> {
 
     #[inline(always)]
     fn run<A: Arch>(self) {
-        let per_word = per_word(self.pack.precision);
-        let (size, row_words) = (self.pack.head_size, self.pack.row_words());
-        let depth = self.pack.tokens.div_ceil(per_word);
-        let mut rows = Scratch::words(2 * row_words);
-        let rows = rows.as_mut_ptr();
-        for word in 0..depth {
-            // SAFETY: room for two rows, of which bf16 takes the tokens that share a word.
-            unsafe {
-                for i in 0..per_word {
-                    self.pack.row::<A>(self.from, word * per_word + i, rows.add(i * row_words));
-                }
+        let shape = self.shape;
+        let mut row = Scratch::words(shape.depth());
+        let row = row.as_mut_ptr();
+        let mut to = self.to;
+        for first in (0..shape.padded_tokens()).step_by(shape.block_keys()) {
+            let words = shape.words_of_block(first);
+            let (block, rest) = std::mem::take(&mut to).split_at_mut(words * shape.value_rows());
+            to = rest;
+            if first + words * shape.per_word > shape.tokens || shape.value_rows() > shape.head_size {
+                block.fill(0);
             }
-            for panel in self.panels {
-                let width = panel.vectors * self.pack.lanes;
-                let to = &mut self.to[panel.column * depth + word * width..][..width.min(size - panel.column)];
-                for (column, slot) in (panel.column..).zip(to) {
-                    // SAFETY: `column` is less than the values of a row.
-                    *slot = unsafe {
-                        match self.pack.precision {
-                            Precision::F32 => rows.add(column).read(),
-                            Precision::Bf16 => {
-                                let low = rows.cast::<u16>().add(column).read();
-                                let high = rows.add(row_words).cast::<u16>().add(column).read();
-                                u32::from(high) << 16 | u32::from(low)
-                            }
+            for token in first..shape.tokens.min(first + words * shape.per_word) {
+                // SAFETY: the matrix has the row with the head's columns; the scratch has its words, the block the token's place in
+                // each of `head_size` rows.
+                unsafe {
+                    convert_row::<A>(self.from.row(token).add(self.column), shape.head_size, self.precision, row);
+                    let place = token - first;
+                    match self.precision {
+                        Precision::F32 => scatter(row, shape.head_size, block.as_mut_ptr().add(place), words),
+                        Precision::Bf16 => {
+                            let to = block.as_mut_ptr().cast::<u16>().add(place);
+                            scatter(row.cast::<u16>(), shape.head_size, to, 2 * words);
                         }
-                    };
+                    }
                 }
             }
         }
+    }
+}
+
+/// Writes `count` neighbours `pitch` apart.
+///
+/// # Safety
+/// They are readable and the places writable.
+#[inline(always)]
+unsafe fn scatter<T: Copy>(from: *const T, count: usize, to: *mut T, pitch: usize) {
+    for i in 0..count {
+        // SAFETY: the caller's promise.
+        unsafe { to.add(i * pitch).write(from.add(i).read()) };
     }
 }

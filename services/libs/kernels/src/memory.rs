@@ -43,6 +43,10 @@ impl Words {
         self.memory[self.skipped..].as_mut_ptr()
     }
 
+    pub(crate) fn as_slice(&self) -> &[u32] {
+        &self.memory[self.skipped..][..self.len]
+    }
+
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u32] {
         &mut self.memory[self.skipped..][..self.len]
     }

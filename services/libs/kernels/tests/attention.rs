@@ -85,6 +85,43 @@ proptest! {
     }
 }
 
+/// Scores that climb far above the first ones' again and again: what was summed has to be scaled down each time, for some queries and
+/// not for others.
+#[test]
+fn rising_scores_are_measured_anew() {
+    let (queries, keys, size) = (50, 300, 8);
+    // The first value of query i says how fast its scores climb.
+    let climb = |i: usize| i as f32 / 20.0;
+    let mut q = vec![0.0; queries * size];
+    for (i, query) in q.chunks_mut(size).enumerate() {
+        query[0] = climb(i);
+    }
+    let mut k = vec![0.0; keys * size];
+    for (j, key) in k.chunks_mut(size).enumerate() {
+        key[0] = j as f32;
+    }
+    let [q, k] = [q, k].map(|values| Tensor::new(values, Precision::F32));
+    let v = Tensor::noise(keys * size, 7, Precision::F32);
+    for isa in Isa::available() {
+        for (arithmetic, allowed) in [(Precision::F32, 1e-4), (Precision::Bf16, 1.0 / 100.0)] {
+            let context = KeyValues::new(isa, arithmetic, k.matrix(keys, size, size), v.matrix(keys, size, size), 1);
+            let mut out = Tensor::zeros(queries * size, Precision::F32);
+            let input = q.matrix(queries, size, size);
+            attention(input, &[&context], 1.0, Mask::Full, &mut out.matrix_mut(queries, size, size));
+            for i in 0..queries {
+                let expected = row(&q, &k, &v, [i * size, 0, size, size], keys, 1.0, arithmetic);
+                for (c, expected) in expected.iter().enumerate() {
+                    let found = f64::from(out.get(i * size + c));
+                    assert!(
+                        (found - expected).abs() <= allowed,
+                        "{isa} {arithmetic:?} [{i}, {c}]: {found}, {expected}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn bits_depend_on_neither_other_queries_nor_threads() {
     let (tokens, heads, size) = (700, 2, 40);

@@ -10,6 +10,7 @@ mod avx2;
 mod avx512;
 mod portable;
 
+use crate::attention::weights::Scores;
 use crate::element::Element;
 use crate::isa::{Isa, Level};
 use crate::tile::Tile;
@@ -42,8 +43,12 @@ pub(crate) unsafe trait Vector: Copy {
     fn abs(self) -> Self;
     /// To the nearest whole number, ties to even.
     fn round(self) -> Self;
-    /// `self · 2^exponent` for whole exponents in -126..=127.
+    /// What is above the next whole number below: `self - ⌊self⌋`, and 0 for -∞.
+    fn fraction(self) -> Self;
+    /// `self · 2^⌊exponent⌋` for exponents below 128; less than every normal number where they are below -126.
     fn scale_by_power(self, exponent: Self) -> Self;
+    /// Whether any lane is less than the other's.
+    fn any_less(self, other: Self) -> bool;
     /// `if self < limit { yes } else { no }` in each lane.
     fn select_less(self, limit: Self, yes: Self, no: Self) -> Self;
     /// The even (first) bf16 of every 32-bit word, widened.
@@ -53,8 +58,6 @@ pub(crate) unsafe trait Vector: Copy {
 
     /// All lanes added, halves first.
     fn sum(self) -> f32;
-    /// The largest lane.
-    fn largest(self) -> f32;
 }
 
 /// An instruction set: its register, its tile, and the two operations that only some have.
@@ -71,11 +74,23 @@ pub(crate) trait Arch: 'static {
     /// # Safety
     /// As [`Vector`]: `LANES` values are written at `to`.
     unsafe fn store_bf16(value: Self::V, to: *mut u16);
+    /// Both rounded as by [`Arch::store_bf16`], as words: `low`'s values first.
+    fn pair_bf16(low: Self::V, high: Self::V) -> Self::V;
+    /// Transposes `LANES` rows of `LANES` words, whose rows start `from_pitch` and `to_pitch` words apart.
+    ///
+    /// # Safety
+    /// The rows are readable and writable, and do not overlap.
+    unsafe fn transpose(from: *const f32, from_pitch: usize, to: *mut f32, to_pitch: usize);
     /// The micro-kernel with `MR` rows and `vectors` registers of columns.
     ///
     /// # Safety
     /// As [`crate::tile::multiply`].
     unsafe fn multiply<E: Element>(vectors: usize, tile: Tile<'_>);
+    /// Attention's weights of `MR` keys for `vectors` registers of queries.
+    ///
+    /// # Safety
+    /// As [`crate::attention::weights::weigh`].
+    unsafe fn weigh<E: Element>(vectors: usize, scores: &Scores) -> bool;
 }
 
 /// Work that is compiled once for every instruction set.

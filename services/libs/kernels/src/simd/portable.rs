@@ -1,5 +1,6 @@
 //! Eight lanes in plain Rust: what every CPU runs, left to the compiler to vectorise.
 
+use crate::attention::weights::{self, Scores};
 use crate::element::Element;
 use crate::tile::{self, Tile};
 
@@ -100,8 +101,22 @@ unsafe impl Vector for F32x8 {
     }
 
     #[inline(always)]
+    fn fraction(self) -> F32x8 {
+        // Far below what a power of two can be, and finite.
+        let finite = F32x8::splat(-1000.0).max(self);
+        finite.map(|value| value - value.floor())
+    }
+
+    #[inline(always)]
     fn scale_by_power(self, exponent: F32x8) -> F32x8 {
-        self.zip(exponent, |a, e| a * f32::from_bits(((e as i32 + 127) as u32) << 23))
+        // At -127 the biased exponent is 0: the factor is zero.
+        let whole = F32x8::splat(-127.0).max(exponent).map(f32::floor);
+        self.zip(whole, |a, e| a * f32::from_bits(((e as i32 + 127) as u32) << 23))
+    }
+
+    #[inline(always)]
+    fn any_less(self, other: F32x8) -> bool {
+        self.0.iter().zip(other.0).any(|(a, b)| *a < b)
     }
 
     #[inline(always)]
@@ -124,11 +139,6 @@ unsafe impl Vector for F32x8 {
         let [a, b, c, d, e, f, g, h] = self.0;
         ((a + e) + (c + g)) + ((b + f) + (d + h))
     }
-
-    #[inline(always)]
-    fn largest(self) -> f32 {
-        self.0.into_iter().fold(f32::NEG_INFINITY, f32::max)
-    }
 }
 
 impl Arch for Portable {
@@ -147,8 +157,30 @@ impl Arch for Portable {
     }
 
     #[inline(always)]
+    fn pair_bf16(low: F32x8, high: F32x8) -> F32x8 {
+        let bits = |value: f32| u32::from(bf16::from_f32(value).to_bits());
+        low.zip(high, |low, high| f32::from_bits(bits(high) << 16 | bits(low)))
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, from_pitch: usize, to: *mut f32, to_pitch: usize) {
+        for row in 0..F32x8::LANES {
+            for column in 0..F32x8::LANES {
+                // SAFETY: the caller's promise about the rows.
+                unsafe { to.add(column * to_pitch + row).write(from.add(row * from_pitch + column).read()) };
+            }
+        }
+    }
+
+    #[inline(always)]
     unsafe fn multiply<E: Element>(vectors: usize, tile: Tile<'_>) {
         // SAFETY: passed on.
         unsafe { tile::multiply_panel::<Self, E, { Self::MR }>(vectors, tile) }
+    }
+
+    #[inline(always)]
+    unsafe fn weigh<E: Element>(vectors: usize, scores: &Scores) -> bool {
+        // SAFETY: passed on.
+        unsafe { weights::weigh_panel::<Self, E, { Self::MR }>(vectors, scores) }
     }
 }

@@ -1,4 +1,4 @@
-//! The seam itself: sixteen operations on a tensor type of the backend's own.
+//! The seam itself: seventeen operations on a tensor type of the backend's own.
 //!
 //! Two kinds of tensor cross the seam. An *image* is `[batch, channels, height, width]`; *tokens* are `[batch, count, width]`.
 //! Those are shapes, not layouts: a backend that keeps images channels-last turns an image into tokens for free, and one
@@ -27,6 +27,8 @@ pub trait Backend: Send + Sync + 'static {
     type LayerNorm: Send + Sync;
     /// A table of vectors.
     type Embedding: Send + Sync;
+    /// The packed projections of attention among tokens.
+    type SelfAttention: Send + Sync;
     /// Keys and values of attention, ready to be attended to. They outlive a forward pass where they come from the text.
     type KeysValues: Send + Sync;
 
@@ -52,6 +54,15 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Packs `weight [2 · out, in]` and `bias [2 · out]`, whose first half of rows is the value and second half the gate.
     fn pack_geglu(&self, weight: &WeightTensor<'_>, bias: &WeightTensor<'_>) -> Result<Self::Geglu, ModelError>;
+
+    /// Packs the projections of self-attention in `heads` heads to queries, keys and values: `[width, in]`, and `[width]` where there are
+    /// biases.
+    fn pack_self_attention(
+        &self,
+        weights: &[WeightTensor<'_>; 3],
+        biases: Option<&[WeightTensor<'_>; 3]>,
+        heads: usize,
+    ) -> Result<Self::SelfAttention, ModelError>;
 
     /// Packs the scale and shift (`[channels]` each) of a normalisation over `groups` groups of channels.
     fn pack_group_norm(
@@ -125,6 +136,15 @@ pub trait Backend: Send + Sync + 'static {
     /// Normalises each token.
     fn layer_norm(&self, norm: &Self::LayerNorm, x: &Self::Tensor) -> Result<Self::Tensor, ModelError>;
 
+    /// Attention of tokens `[b, n, in]` among those of their own row: `[b, n, width]`, as [`Backend::attention`] of what the layer
+    /// projects them to.
+    fn self_attention(
+        &self,
+        layer: &Self::SelfAttention,
+        x: &Self::Tensor,
+        mask: Mask,
+    ) -> Result<Self::Tensor, ModelError>;
+
     /// Projects tokens `[b, m, in]` to the keys and values of `heads` heads.
     fn keys_values(
         &self,
@@ -139,14 +159,13 @@ pub trait Backend: Send + Sync + 'static {
 
     /// `softmax(q · kᵀ / √d) · v` for each head of `q [b, n, heads · d]`; Vaswani 2017, arXiv:1706.03762.
     ///
-    /// The rows of all `keys_values`, in order, belong to the rows of `q`: one entry with `b` rows in self-attention, `b`
-    /// entries with a row each where rows bring their own text, whose lengths may differ.
+    /// The rows of all `keys_values`, in order, belong to the rows of `q`: `b` entries with a row each where rows bring their own
+    /// text, whose lengths may differ.
     fn attention(
         &self,
         q: &Self::Tensor,
         keys_values: &[&Self::KeysValues],
         heads: usize,
-        mask: Mask,
     ) -> Result<Self::Tensor, ModelError>;
 
     /// Images `[b, c1, h, w]` and `[b, c2, h, w]` → `[b, c1 + c2, h, w]`.
@@ -177,8 +196,7 @@ pub struct Epilogue<'a, T> {
     pub activation: Activation,
     /// Added last; shaped as the output.
     pub residual: Option<&'a T>,
-    /// Nothing is ever added to the result: it is normalised or multiplied next, so that a backend may keep it in the precision
-    /// of factors.
+    /// A backend may keep the result in the precision of factors: it is normalised or multiplied next, or at most a few times added to.
     pub rounded: bool,
 }
 
@@ -207,6 +225,13 @@ impl<'a, T> Epilogue<'a, T> {
     #[must_use]
     pub fn add(residual: &'a T) -> Self {
         Self { residual: Some(residual), ..Self::none() }
+    }
+
+    /// `residual` is added, and the result may be kept in the precision of factors although more will be added to it: the stream of a
+    /// few layers, whose end is added to a network's own.
+    #[must_use]
+    pub fn add_in_branch(residual: &'a T) -> Self {
+        Self { rounded: true, ..Self::add(residual) }
     }
 
     /// `bias` is added to each channel, where there is one, and nothing else ever.
@@ -245,8 +270,6 @@ pub struct ConvGeometry {
     pub padding: Padding,
     /// The input is enlarged first, by [`Backend::upsample_conv2d`].
     pub upsampled: bool,
-    /// The image is at the network's coarsest resolution: so few pixels that weights cost more than arithmetic does.
-    pub coarse: bool,
 }
 
 /// Rows and columns of zeros around an image.
@@ -263,7 +286,7 @@ impl ConvGeometry {
     #[must_use]
     pub fn same(kernel: usize) -> Self {
         let margin = kernel / 2;
-        Self { stride: 1, padding: Padding { before: margin, after: margin }, upsampled: false, coarse: false }
+        Self { stride: 1, padding: Padding { before: margin, after: margin }, upsampled: false }
     }
 
     /// The UNet's downsampling: 3×3, every second pixel, padding of one on all sides.

@@ -12,7 +12,7 @@ mod pointwise;
 
 use candle_core::{DType, Device, Tensor};
 
-pub use attention::KeysValues;
+pub use attention::{KeysValues, SelfAttention};
 pub use conv::Conv;
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
@@ -35,6 +35,7 @@ impl Backend for Candle {
     type GroupNorm = GroupNorm;
     type LayerNorm = LayerNorm;
     type Embedding = Tensor;
+    type SelfAttention = SelfAttention;
     type KeysValues = KeysValues;
 
     fn pack_conv(
@@ -53,6 +54,21 @@ impl Backend for Candle {
 
     fn pack_geglu(&self, weight: &WeightTensor<'_>, bias: &WeightTensor<'_>) -> Result<Linear, ModelError> {
         self.pack_linear(weight, Some(bias))
+    }
+
+    fn pack_self_attention(
+        &self,
+        [q, k, v]: &[WeightTensor<'_>; 3],
+        biases: Option<&[WeightTensor<'_>; 3]>,
+        heads: usize,
+    ) -> Result<SelfAttention, ModelError> {
+        let bias = |i: usize| biases.map(|biases| &biases[i]);
+        Ok(SelfAttention {
+            to_q: self.pack_linear(q, bias(0))?,
+            to_k: self.pack_linear(k, bias(1))?,
+            to_v: self.pack_linear(v, bias(2))?,
+            heads,
+        })
     }
 
     fn pack_group_norm(
@@ -121,6 +137,12 @@ impl Backend for Candle {
         Ok(pointwise::layer_norm(norm, x)?)
     }
 
+    fn self_attention(&self, layer: &SelfAttention, x: &Tensor, mask: Mask) -> Result<Tensor, ModelError> {
+        let q = self.linear(&layer.to_q, x, Epilogue::none())?;
+        let keys_values = self.keys_values(&layer.to_k, &layer.to_v, x, layer.heads)?;
+        Ok(attention::attention(&q, &[&keys_values], layer.heads, mask)?)
+    }
+
     fn keys_values(&self, to_k: &Linear, to_v: &Linear, x: &Tensor, heads: usize) -> Result<KeysValues, ModelError> {
         let project = |linear| self.linear(linear, x, Epilogue::none());
         Ok(KeysValues::new(&project(to_k)?, &project(to_v)?, heads)?)
@@ -130,14 +152,8 @@ impl Backend for Candle {
         keys_values.bytes()
     }
 
-    fn attention(
-        &self,
-        q: &Tensor,
-        keys_values: &[&KeysValues],
-        heads: usize,
-        mask: Mask,
-    ) -> Result<Tensor, ModelError> {
-        Ok(attention::attention(q, keys_values, heads, mask)?)
+    fn attention(&self, q: &Tensor, keys_values: &[&KeysValues], heads: usize) -> Result<Tensor, ModelError> {
+        Ok(attention::attention(q, keys_values, heads, Mask::None)?)
     }
 
     fn concat_channels(&self, first: &Tensor, second: &Tensor) -> Result<Tensor, ModelError> {

@@ -4,8 +4,8 @@
 //! images side by side until something needs them as one. Activations live in an [`arena`]; a pass allocates next to nothing.
 //!
 //! In bf16 the *factors* of products are bf16: weights, and what is multiplied or normalised next (queries, keys, values, hidden
-//! values, what attention and normalisations make). *Sums* are f32: products accumulate in f32, and the residual stream is never
-//! rounded, which is where rounding would add up from layer to layer.
+//! values, what attention and normalisations make). *Sums* are f32: products accumulate in f32, and so does the residual stream
+//! of a network, where rounding would add up from layer to layer. The short stream inside a transformer block is bf16.
 
 mod arena;
 mod attention;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use darkroom_kernels::{Isa, Precision};
 
-pub use attention::KeysValues;
+pub use attention::{KeysValues, SelfAttention};
 pub use conv::Conv;
 pub use embedding::Embedding;
 pub use linear::Linear;
@@ -49,6 +49,7 @@ impl Backend for Cpu {
     type GroupNorm = GroupNorm;
     type LayerNorm = LayerNorm;
     type Embedding = Embedding;
+    type SelfAttention = SelfAttention;
     type KeysValues = KeysValues;
 
     /// On a thread of the pool: one that is outside of it would sleep and be woken again for every operation.
@@ -71,6 +72,15 @@ impl Backend for Cpu {
 
     fn pack_geglu(&self, weight: &WeightTensor<'_>, bias: &WeightTensor<'_>) -> Result<Linear, ModelError> {
         Ok(Linear::gated(self, weight, bias))
+    }
+
+    fn pack_self_attention(
+        &self,
+        weights: &[WeightTensor<'_>; 3],
+        biases: Option<&[WeightTensor<'_>; 3]>,
+        heads: usize,
+    ) -> Result<SelfAttention, ModelError> {
+        Ok(SelfAttention::new(self, weights, biases, heads))
     }
 
     fn pack_group_norm(
@@ -148,6 +158,10 @@ impl Backend for Cpu {
         norm.apply(self, x)
     }
 
+    fn self_attention(&self, layer: &SelfAttention, x: &Tensor, mask: Mask) -> Result<Tensor, ModelError> {
+        layer.apply(self, x, mask)
+    }
+
     fn keys_values(&self, to_k: &Linear, to_v: &Linear, x: &Tensor, heads: usize) -> Result<KeysValues, ModelError> {
         KeysValues::new(self, to_k, to_v, x, heads)
     }
@@ -156,14 +170,8 @@ impl Backend for Cpu {
         keys_values.bytes()
     }
 
-    fn attention(
-        &self,
-        q: &Tensor,
-        keys_values: &[&KeysValues],
-        heads: usize,
-        mask: Mask,
-    ) -> Result<Tensor, ModelError> {
-        attention::attend(self, q, keys_values, heads, mask)
+    fn attention(&self, q: &Tensor, keys_values: &[&KeysValues], heads: usize) -> Result<Tensor, ModelError> {
+        attention::attend(self, q, keys_values, heads)
     }
 
     fn concat_channels(&self, first: &Tensor, second: &Tensor) -> Result<Tensor, ModelError> {

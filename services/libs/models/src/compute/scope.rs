@@ -67,6 +67,25 @@ impl<'a, B: Backend> Scope<'a, B> {
         Ok(self.backend.pack_geglu(&weight, &bias)?)
     }
 
+    /// The projections `names` of self-attention to queries, keys and values of `width` features in `heads` heads, with biases or without.
+    pub fn self_attention(
+        &self,
+        names: [&str; 3],
+        width: usize,
+        heads: usize,
+        has_biases: bool,
+    ) -> Result<B::SelfAttention, LoadError> {
+        let [q, k, v] = names.map(|name| self.tensor(name, "weight", &[width, width]));
+        let weights = [q?, k?, v?];
+        let biases = if has_biases {
+            let [q, k, v] = names.map(|name| self.tensor(name, "bias", &[width]));
+            Some([q?, k?, v?])
+        } else {
+            None
+        };
+        Ok(self.backend.pack_self_attention(&weights, biases.as_ref(), heads)?)
+    }
+
     /// A group normalisation.
     pub fn group_norm(&self, name: &str, channels: usize, groups: usize, eps: f64) -> Result<B::GroupNorm, LoadError> {
         let weight = self.tensor(name, "weight", &[channels])?;

@@ -6,7 +6,6 @@
 mod timings;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 pub use timings::{LayerGroup, Timings};
@@ -18,9 +17,6 @@ use crate::weights::WeightTensor;
 pub struct Timed<B> {
     backend: B,
     timings: Arc<Timings>,
-    /// The number of images that came in. A forward pass of the UNet begins with one, so keys and values that were made
-    /// before the last one are a text's.
-    images: AtomicU64,
 }
 
 /// A packed convolution and the group that it counts to.
@@ -29,16 +25,10 @@ pub struct Conv<C> {
     group: LayerGroup,
 }
 
-/// Keys and values, and how many images had come in when they were made.
-pub struct KeysValues<K> {
-    keys_values: K,
-    made_at: u64,
-}
-
 impl<B> Timed<B> {
     /// Measures `backend` into `timings`.
     pub fn new(backend: B, timings: &Arc<Timings>) -> Self {
-        Self { backend, timings: Arc::clone(timings), images: AtomicU64::new(0) }
+        Self { backend, timings: Arc::clone(timings) }
     }
 
     fn time<T>(&self, group: LayerGroup, operation: impl FnOnce(&B) -> T) -> T {
@@ -57,7 +47,8 @@ impl<B: Backend> Backend for Timed<B> {
     type GroupNorm = B::GroupNorm;
     type LayerNorm = B::LayerNorm;
     type Embedding = B::Embedding;
-    type KeysValues = KeysValues<B::KeysValues>;
+    type SelfAttention = B::SelfAttention;
+    type KeysValues = B::KeysValues;
 
     fn pass<T: Send>(&self, pass: impl FnOnce() -> T + Send) -> T {
         self.backend.pass(pass)
@@ -88,6 +79,15 @@ impl<B: Backend> Backend for Timed<B> {
         self.backend.pack_geglu(weight, bias)
     }
 
+    fn pack_self_attention(
+        &self,
+        weights: &[WeightTensor<'_>; 3],
+        biases: Option<&[WeightTensor<'_>; 3]>,
+        heads: usize,
+    ) -> Result<Self::SelfAttention, ModelError> {
+        self.backend.pack_self_attention(weights, biases, heads)
+    }
+
     fn pack_group_norm(
         &self,
         weight: &WeightTensor<'_>,
@@ -112,7 +112,6 @@ impl<B: Backend> Backend for Timed<B> {
     }
 
     fn upload_image(&self, data: &[f32], shape: [usize; 4]) -> Result<Self::Tensor, ModelError> {
-        self.images.fetch_add(1, Ordering::Relaxed);
         self.time(LayerGroup::Other, |backend| backend.upload_image(data, shape))
     }
 
@@ -172,6 +171,15 @@ impl<B: Backend> Backend for Timed<B> {
         self.time(LayerGroup::Norm, |backend| backend.layer_norm(norm, x))
     }
 
+    fn self_attention(
+        &self,
+        layer: &Self::SelfAttention,
+        x: &Self::Tensor,
+        mask: Mask,
+    ) -> Result<Self::Tensor, ModelError> {
+        self.time(LayerGroup::SelfAttention, |backend| backend.self_attention(layer, x, mask))
+    }
+
     fn keys_values(
         &self,
         to_k: &Self::Linear,
@@ -179,13 +187,11 @@ impl<B: Backend> Backend for Timed<B> {
         x: &Self::Tensor,
         heads: usize,
     ) -> Result<Self::KeysValues, ModelError> {
-        let made_at = self.images.load(Ordering::Relaxed);
-        let keys_values = self.time(LayerGroup::KeysValues, |backend| backend.keys_values(to_k, to_v, x, heads))?;
-        Ok(KeysValues { keys_values, made_at })
+        self.time(LayerGroup::KeysValues, |backend| backend.keys_values(to_k, to_v, x, heads))
     }
 
     fn bytes(&self, keys_values: &Self::KeysValues) -> usize {
-        self.backend.bytes(&keys_values.keys_values)
+        self.backend.bytes(keys_values)
     }
 
     fn attention(
@@ -193,15 +199,8 @@ impl<B: Backend> Backend for Timed<B> {
         q: &Self::Tensor,
         keys_values: &[&Self::KeysValues],
         heads: usize,
-        mask: Mask,
     ) -> Result<Self::Tensor, ModelError> {
-        let now = self.images.load(Ordering::Relaxed);
-        let group = match keys_values.iter().any(|text| text.made_at < now) {
-            true => LayerGroup::CrossAttention,
-            false => LayerGroup::SelfAttention,
-        };
-        let inner: Vec<&B::KeysValues> = keys_values.iter().map(|timed| &timed.keys_values).collect();
-        self.time(group, |backend| backend.attention(q, &inner, heads, mask))
+        self.time(LayerGroup::CrossAttention, |backend| backend.attention(q, keys_values, heads))
     }
 
     fn concat_channels(&self, first: &Self::Tensor, second: &Self::Tensor) -> Result<Self::Tensor, ModelError> {
@@ -266,7 +265,7 @@ mod tests {
         let (source, timings) = (pocket(), Arc::default());
         let mut text_encoder = stage::load_text_encoder_timed(&source, &OPTIONS, &timings).unwrap();
         text_encoder.encode(&[vec![0; 77]], 0).unwrap();
-        assert_eq!(groups(&timings), [Linear, SelfAttention, KeysValues, Norm, Other]);
+        assert_eq!(groups(&timings), [Linear, SelfAttention, Norm, Other]);
 
         let mut vae = stage::load_vae_timed(&source, &OPTIONS, &timings).unwrap();
         vae.decode(&[0.5; 4 * 4 * 4], 4, 4).unwrap();

@@ -6,30 +6,22 @@ use crate::compute::{Backend, Epilogue, Mask, ModelError, Scope};
 
 /// Every pixel attends to every pixel.
 pub(super) struct SelfAttention<B: Backend> {
-    to_q: B::Linear,
-    to_k: B::Linear,
-    to_v: B::Linear,
+    attention: B::SelfAttention,
     to_out: B::Linear,
-    heads: usize,
 }
 
 impl<B: Backend> SelfAttention<B> {
     pub(super) fn load(scope: &Scope<'_, B>, channels: usize, heads: usize) -> Result<Self, LoadError> {
         Ok(Self {
-            to_q: scope.linear_without_bias("to_q", (channels, channels))?,
-            to_k: scope.linear_without_bias("to_k", (channels, channels))?,
-            to_v: scope.linear_without_bias("to_v", (channels, channels))?,
+            attention: scope.self_attention(["to_q", "to_k", "to_v"], channels, heads, false)?,
             to_out: scope.linear("to_out.0", (channels, channels))?,
-            heads,
         })
     }
 
     /// `residual + attention(x)`, tokens `[b, n, channels]`.
     pub(super) fn forward(&self, backend: &B, x: &B::Tensor, residual: &B::Tensor) -> Result<B::Tensor, ModelError> {
-        let q = backend.linear(&self.to_q, x, Epilogue::rounded())?;
-        let keys_values = backend.keys_values(&self.to_k, &self.to_v, x, self.heads)?;
-        let attended = backend.attention(&q, &[&keys_values], self.heads, Mask::None)?;
-        backend.linear(&self.to_out, &attended, Epilogue::add(residual))
+        let attended = backend.self_attention(&self.attention, x, Mask::None)?;
+        backend.linear(&self.to_out, &attended, Epilogue::add_in_branch(residual))
     }
 }
 
@@ -68,7 +60,7 @@ impl<B: Backend> CrossAttention<B> {
         let keys_values: Vec<&B::KeysValues> =
             texts.iter().map(|text| text.layer(self.slot).ok_or_else(other_network)).collect::<Result<_, _>>()?;
         let q = backend.linear(&self.to_q, x, Epilogue::rounded())?;
-        let attended = backend.attention(&q, &keys_values, self.heads, Mask::None)?;
-        backend.linear(&self.to_out, &attended, Epilogue::add(residual))
+        let attended = backend.attention(&q, &keys_values, self.heads)?;
+        backend.linear(&self.to_out, &attended, Epilogue::add_in_branch(residual))
     }
 }

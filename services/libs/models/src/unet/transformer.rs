@@ -45,7 +45,7 @@ impl<B: Backend> Transformer<B> {
         conditions: &Conditions<'_, B>,
     ) -> Result<B::Tensor, ModelError> {
         let normed = backend.group_norm(&self.norm, image, Activation::None)?;
-        let tokens = backend.linear(&self.proj_in, &backend.image_to_tokens(&normed)?, Epilogue::none())?;
+        let tokens = backend.linear(&self.proj_in, &backend.image_to_tokens(&normed)?, Epilogue::rounded())?;
         let tokens = self.block.forward(backend, tokens, conditions)?;
         let residual = backend.image_to_tokens(image)?;
         let tokens = backend.linear(&self.proj_out, &tokens, Epilogue::add(&residual))?;
@@ -93,6 +93,6 @@ impl<B: Backend> TransformerBlock<B> {
 
         let normed = backend.layer_norm(&self.norm3, &x)?;
         let hidden = backend.geglu(&self.geglu, &normed)?;
-        backend.linear(&self.ff_out, &hidden, Epilogue::add(&x))
+        backend.linear(&self.ff_out, &hidden, Epilogue::add_in_branch(&x))
     }
 }

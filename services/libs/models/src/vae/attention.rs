@@ -8,9 +8,7 @@ const HEADS: usize = 1;
 
 pub(super) struct PixelAttention<B: Backend> {
     group_norm: B::GroupNorm,
-    to_q: B::Linear,
-    to_k: B::Linear,
-    to_v: B::Linear,
+    attention: B::SelfAttention,
     to_out: B::Linear,
 }
 
@@ -18,9 +16,7 @@ impl<B: Backend> PixelAttention<B> {
     pub(super) fn load(scope: &Scope<'_, B>, channels: usize, groups: usize) -> Result<Self, LoadError> {
         Ok(Self {
             group_norm: scope.group_norm("group_norm", channels, groups, NORM_EPS)?,
-            to_q: scope.linear("to_q", (channels, channels))?,
-            to_k: scope.linear("to_k", (channels, channels))?,
-            to_v: scope.linear("to_v", (channels, channels))?,
+            attention: scope.self_attention(["to_q", "to_k", "to_v"], channels, HEADS, true)?,
             to_out: scope.linear("to_out.0", (channels, channels))?,
         })
     }
@@ -29,9 +25,7 @@ impl<B: Backend> PixelAttention<B> {
     pub(super) fn forward(&self, backend: &B, image: &B::Tensor) -> Result<B::Tensor, ModelError> {
         let normed = backend.group_norm(&self.group_norm, image, Activation::None)?;
         let tokens = backend.image_to_tokens(&normed)?;
-        let q = backend.linear(&self.to_q, &tokens, Epilogue::rounded())?;
-        let keys_values = backend.keys_values(&self.to_k, &self.to_v, &tokens, HEADS)?;
-        let attended = backend.attention(&q, &[&keys_values], HEADS, Mask::None)?;
+        let attended = backend.self_attention(&self.attention, &tokens, Mask::None)?;
         let residual = backend.image_to_tokens(image)?;
         let tokens = backend.linear(&self.to_out, &attended, Epilogue::add(&residual))?;
         backend.tokens_to_image(&tokens, backend.image_size(image)?)

@@ -2,10 +2,20 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
+use super::Linear;
 use crate::compute::Mask;
 
 /// Scores held at once: 64 MiB in f32. All of them would be 17 GB for the autoencoder at 2048×2048.
 const MAX_SCORES: usize = 1 << 24;
+
+/// The projections of attention among tokens.
+#[derive(Debug)]
+pub struct SelfAttention {
+    pub(super) to_q: Linear,
+    pub(super) to_k: Linear,
+    pub(super) to_v: Linear,
+    pub(super) heads: usize,
+}
 
 /// Keys `[rows, heads, d, m]` (transposed for the product) and values `[rows, heads, m, d]`.
 #[derive(Debug)]

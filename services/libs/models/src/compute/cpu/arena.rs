@@ -25,8 +25,13 @@ struct Idle {
 }
 
 impl Arena {
-    /// Memory for `len` values, which are arbitrary.
+    /// Memory for `len` values, which are arbitrary, until the loan drops.
     pub(super) fn take(self: &Arc<Self>, len: usize, precision: Precision) -> Loan {
+        Loan { buffer: Some(self.buffer(len, precision)), arena: Arc::clone(self) }
+    }
+
+    /// Memory for `len` values, which are arbitrary, to be given back.
+    pub(super) fn buffer(&self, len: usize, precision: Precision) -> Buffer {
         let bytes = len * value_bytes(precision);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |entry: &Idle| (bytes..=LEAST_FILLED * bytes).contains(&entry.buffer.capacity());
@@ -35,8 +40,7 @@ impl Arena {
         let found = smallest.map(|(index, _)| index).map(|index| idle.swap_remove(index).buffer);
         drop(idle);
         let reused = found.and_then(|buffer| buffer.reuse(len, precision).ok());
-        let buffer = reused.unwrap_or_else(|| Buffer::zeroed(len, precision));
-        Loan { buffer: Some(buffer), arena: Arc::clone(self) }
+        reused.unwrap_or_else(|| Buffer::zeroed(len, precision))
     }
 
     /// Says that a forward pass is over: gives memory back to the system that the last few passes had no use for.
@@ -46,7 +50,8 @@ impl Arena {
         idle.retain(|entry| entry.pass + PASSES_KEPT > pass);
     }
 
-    fn give_back(&self, buffer: Buffer) {
+    /// Takes memory back for the next that asks for it.
+    pub(super) fn give_back(&self, buffer: Buffer) {
         let pass = self.pass.load(Ordering::Relaxed);
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(Idle { buffer, pass });
     }

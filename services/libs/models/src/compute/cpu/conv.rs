@@ -48,7 +48,7 @@ impl Conv {
     /// From `[out, in, k, k]`.
     pub(super) fn new(cpu: &Cpu, weight: &WeightTensor<'_>, bias: &WeightTensor<'_>, geometry: ConvGeometry) -> Self {
         let (outputs, inputs, kernel) = (weight.shape[0], weight.shape[1], weight.shape[2]);
-        let ConvGeometry { stride, padding, upsampled, coarse } = geometry;
+        let ConvGeometry { stride, padding, upsampled } = geometry;
         if kernel == 1 && stride == 1 {
             return Self(Kind::Point(Linear::new(cpu, weight, Some(bias))));
         }
@@ -57,7 +57,7 @@ impl Conv {
         let gains = slides && inputs.min(outputs) >= LEAST_CHANNELS;
         let tiles = match cpu.precision {
             _ if gains && upsampled => Some(Tiles::Doubled),
-            _ if !gains || coarse => None,
+            _ if !gains => None,
             Precision::F32 if values.len() <= MOST_WEIGHTS_FOR_FOUR => Some(Tiles::Four),
             Precision::F32 | Precision::Bf16 => Some(Tiles::Two),
         };

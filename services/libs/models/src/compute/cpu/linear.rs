@@ -21,6 +21,14 @@ impl Linear {
         Self { weights, bias: bias.map(WeightTensor::to_f32) }
     }
 
+    /// Layers of one width over the same input, side by side.
+    pub(super) fn joined(cpu: &Cpu, weights: &[WeightTensor<'_>], biases: Option<&[WeightTensor<'_>]>) -> Self {
+        let (n, k) = (weights.iter().map(|weight| weight.shape[0]).sum(), weights[0].shape[1]);
+        let values: Vec<f32> = weights.iter().flat_map(WeightTensor::to_f32).collect();
+        let weights = PackedWeights::linear(cpu.isa, cpu.precision, &values, n, k);
+        Self { weights, bias: biases.map(|biases| biases.iter().flat_map(WeightTensor::to_f32).collect()) }
+    }
+
     /// From `[2 · out, in]`, values first.
     pub(super) fn gated(cpu: &Cpu, weight: &WeightTensor<'_>, bias: &WeightTensor<'_>) -> Self {
         let values = weight.as_f32();

@@ -18,11 +18,11 @@ pub enum LayerGroup {
     Linear,
     /// The gated linear layers of feed-forwards.
     Geglu,
-    /// Attention to keys and values of the same forward pass.
+    /// Attention of tokens among themselves, with its projections to queries, keys and values.
     SelfAttention,
     /// Attention to the text.
     CrossAttention,
-    /// The projections to keys and values.
+    /// The projections of texts to keys and values.
     KeysValues,
     /// Group and layer normalisation, with the activation that follows.
     Norm,
