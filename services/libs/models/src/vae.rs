@@ -61,5 +61,5 @@ impl<B: Backend> Vae<B> {
 
 /// A residual block of the autoencoder: no time, and everywhere the same epsilon.
 fn resnet_shape(config: &VaeConfig, inputs: usize, outputs: usize) -> ResnetShape {
-    ResnetShape { inputs, outputs, time: None, groups: config.norm_num_groups, eps: NORM_EPS }
+    ResnetShape { inputs, outputs, time: None, groups: config.norm_num_groups, eps: NORM_EPS, coarse: false }
 }

@@ -270,6 +270,8 @@ pub struct ConvGeometry {
     pub padding: Padding,
     /// The input is enlarged first, by [`Backend::upsample_conv2d`].
     pub upsampled: bool,
+    /// The image is at the network's coarsest resolution: it has few pixels for many weights.
+    pub coarse: bool,
 }
 
 /// Rows and columns of zeros around an image.
@@ -286,7 +288,7 @@ impl ConvGeometry {
     #[must_use]
     pub fn same(kernel: usize) -> Self {
         let margin = kernel / 2;
-        Self { stride: 1, padding: Padding { before: margin, after: margin }, upsampled: false }
+        Self { stride: 1, padding: Padding { before: margin, after: margin }, upsampled: false, coarse: false }
     }
 
     /// The UNet's downsampling: 3×3, every second pixel, padding of one on all sides.

@@ -33,6 +33,7 @@ impl<B: Backend> DownBlock<B> {
                 time: Some(time_channels(config)),
                 groups: config.norm_num_groups,
                 eps: config.norm_eps,
+                coarse: is_last,
             };
             let resnet = ResnetBlock::load(&scope.enter("resnets").enter(index), &shape)?;
             let transformer = if config.down_block_attention[level] {

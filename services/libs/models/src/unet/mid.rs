@@ -31,6 +31,7 @@ impl<B: Backend> MidBlock<B> {
             time: Some(time_channels(config)),
             groups,
             eps: config.norm_eps,
+            coarse: true,
         };
         Ok(Self {
             before: ResnetBlock::load(&scope.enter("resnets.0"), &shape)?,

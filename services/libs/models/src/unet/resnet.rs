@@ -21,18 +21,21 @@ pub(crate) struct ResnetShape {
     pub(crate) time: Option<usize>,
     pub(crate) groups: usize,
     pub(crate) eps: f64,
+    /// See [`ConvGeometry::coarse`].
+    pub(crate) coarse: bool,
 }
 
 impl<B: Backend> ResnetBlock<B> {
     pub(crate) fn load(scope: &Scope<'_, B>, shape: &ResnetShape) -> Result<Self, LoadError> {
-        let ResnetShape { inputs, outputs, time, groups, eps } = *shape;
-        let shortcut = || scope.conv("conv_shortcut", (inputs, outputs), 1, ConvGeometry::same(1));
+        let ResnetShape { inputs, outputs, time, groups, eps, coarse } = *shape;
+        let same = |kernel| ConvGeometry { coarse, ..ConvGeometry::same(kernel) };
+        let shortcut = || scope.conv("conv_shortcut", (inputs, outputs), 1, same(1));
         Ok(Self {
             norm1: scope.group_norm("norm1", inputs, groups, eps)?,
-            conv1: scope.conv("conv1", (inputs, outputs), 3, ConvGeometry::same(3))?,
+            conv1: scope.conv("conv1", (inputs, outputs), 3, same(3))?,
             time_emb_proj: time.map(|width| scope.linear("time_emb_proj", (width, outputs))).transpose()?,
             norm2: scope.group_norm("norm2", outputs, groups, eps)?,
-            conv2: scope.conv("conv2", (outputs, outputs), 3, ConvGeometry::same(3))?,
+            conv2: scope.conv("conv2", (outputs, outputs), 3, same(3))?,
             conv_shortcut: (inputs != outputs).then(shortcut).transpose()?,
         })
     }

@@ -41,6 +41,7 @@ impl<B: Backend> UpBlock<B> {
                 time: Some(time_channels(config)),
                 groups: config.norm_num_groups,
                 eps: config.norm_eps,
+                coarse: index == 0,
             };
             let resnet = ResnetBlock::load(&scope.enter("resnets").enter(position), &shape)?;
             let transformer = if config.up_block_attention[index] {

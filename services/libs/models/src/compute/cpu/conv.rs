@@ -18,9 +18,6 @@ const LEAST_CHANNELS: usize = 64;
 /// With fewer channels than this, in or out, a layer is the network's first or last: its error is the whole network's, and f32
 /// costs it nothing.
 const EXACT_BELOW: usize = 16;
-/// Weights for tiles of 4 × 4 take four times their memory. Above this many they would be most of a model's, and the layer's image so
-/// small that reading them takes the time that they save.
-const MOST_WEIGHTS_FOR_FOUR: usize = 9 * 1920 * 640;
 
 /// A packed convolution.
 pub struct Conv(Kind);
@@ -48,7 +45,7 @@ impl Conv {
     /// From `[out, in, k, k]`.
     pub(super) fn new(cpu: &Cpu, weight: &WeightTensor<'_>, bias: &WeightTensor<'_>, geometry: ConvGeometry) -> Self {
         let (outputs, inputs, kernel) = (weight.shape[0], weight.shape[1], weight.shape[2]);
-        let ConvGeometry { stride, padding, upsampled } = geometry;
+        let ConvGeometry { stride, padding, upsampled, coarse } = geometry;
         if kernel == 1 && stride == 1 {
             return Self(Kind::Point(Linear::new(cpu, weight, Some(bias))));
         }
@@ -58,7 +55,9 @@ impl Conv {
         let tiles = match cpu.precision {
             _ if gains && upsampled => Some(Tiles::Doubled),
             _ if !gains => None,
-            Precision::F32 if values.len() <= MOST_WEIGHTS_FOR_FOUR => Some(Tiles::Four),
+            // In bf16 larger tiles would round too much. Weights for them take four times the memory of the layer's own, and over a coarse
+            // image reading those takes the time that they save.
+            Precision::F32 if !coarse => Some(Tiles::Four),
             Precision::F32 | Precision::Bf16 => Some(Tiles::Two),
         };
         let weights = match tiles {

@@ -60,11 +60,13 @@ fn convolutions_of_every_geometry() {
     let kinds = [ConvGeometry::same(3), ConvGeometry::halving(), ConvGeometry::halving_asymmetric()];
     for ([inputs, outputs], geometry) in CHANNELS.into_iter().flat_map(|channels| kinds.map(|kind| (channels, kind))) {
         let (kernel, bias) = (weight(&[outputs, inputs, 3, 3], 1), weight(&[outputs], 2));
-        same!(|backend| {
-            let conv = backend.pack_conv(&kernel, &bias, geometry).unwrap();
-            let x = backend.upload_image(&values(2 * inputs * 7 * 9, 3), [2, inputs, 7, 9]).unwrap();
-            backend.conv2d(&conv, &x, Epilogue::none()).unwrap()
-        });
+        for geometry in [geometry, ConvGeometry { coarse: true, ..geometry }] {
+            same!(|backend| {
+                let conv = backend.pack_conv(&kernel, &bias, geometry).unwrap();
+                let x = backend.upload_image(&values(2 * inputs * 7 * 9, 3), [2, inputs, 7, 9]).unwrap();
+                backend.conv2d(&conv, &x, Epilogue::none()).unwrap()
+            });
+        }
     }
 }
 
