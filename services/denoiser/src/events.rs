@@ -71,7 +71,7 @@ fn rgb(map: &LatentRgb, latents: &[f32], pixels: usize) -> Vec<u8> {
 }
 
 fn message(kind: Kind) -> DenoiseEvent {
-    DenoiseEvent { event: Some(kind) }
+    DenoiseEvent { event: Some(kind), ..Default::default() }
 }
 
 fn count(value: usize) -> u32 {

@@ -80,6 +80,7 @@ impl denoiser_server::Denoiser for DenoiserService {
             // Upsamplers match the size of their skip connection, so any size goes through the UNet.
             latent_multiple: 1,
             max_batch: self.max_batch,
+            ..Default::default()
         }))
     }
 
@@ -91,6 +92,7 @@ impl denoiser_server::Denoiser for DenoiserService {
             waiting: count(load.waiting),
             remaining_evaluations: load.remaining_evaluations,
             step_seconds: load.step_seconds,
+            ..Default::default()
         }))
     }
 }
