@@ -3,7 +3,9 @@
 //! Everything here lives in the request's one task, and its pictures in a `JoinSet` inside it: when the client's stream drops,
 //! the task is aborted, the set with it, and so every call to a stage.
 
+mod denoise;
 mod image_task;
+pub(crate) mod track;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -30,8 +32,10 @@ const POSITIONS: Duration = Duration::from_secs(1);
 pub(crate) struct Generator {
     pub(crate) calls: Arc<Calls>,
     pub(crate) prompts: Prompts,
-    /// How long a request waits for a stage that is away.
-    pub(crate) patience: Duration,
+    /// How long a new request waits for a stage that is away.
+    pub(crate) no_worker_wait: Duration,
+    /// How long one that was admitted does.
+    pub(crate) recovery_wait: Duration,
 }
 
 /// One admitted request.
@@ -81,6 +85,7 @@ impl Generator {
     async fn live(&self, mut request: Request) -> Result<(), End> {
         let slot = self.wait(&mut request).await?;
         let queue = request.arrived.elapsed();
+        self.pin(&mut request).await?;
         request.events.started(&request.job).await?;
 
         let text_started = Instant::now();
@@ -126,11 +131,23 @@ impl Generator {
         }
     }
 
+    /// From here on the request keeps to the workers' revisions and precisions of now, which others may have taken over while it
+    /// waited.
+    async fn pin(&self, request: &mut Request) -> Result<(), Status> {
+        let model = self.calls.stages.model_within(self.recovery_wait).await.map_err(|error| refusal(&error))?;
+        if !request.model.allows_the_same_as(&model) {
+            let message = "another model is served than when the request came, with other limits; send it again";
+            return Err(status::failed_precondition(&model.name, message));
+        }
+        request.model = Arc::new(model);
+        Ok(())
+    }
+
     /// Ends when a stage has been away for longer than requests wait.
     async fn stage_lost(&self) -> Status {
         let mut changes = self.calls.stages.subscribe();
         loop {
-            if let Err(error) = self.calls.stages.model_within(self.patience).await {
+            if let Err(error) = self.calls.stages.model_within(self.recovery_wait).await {
                 return refusal(&error);
             }
             if changes.changed().await.is_err() {

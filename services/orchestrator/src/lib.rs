@@ -20,6 +20,7 @@ mod picture;
 mod prompts;
 mod queue;
 mod running;
+mod selection;
 mod service;
 mod stages;
 mod start;

@@ -82,7 +82,7 @@ impl Prompts {
         model: &Model,
         deadline: Option<Instant>,
     ) -> Result<TextEmbedding, Status> {
-        let cell = self.cell((model.text_revision.clone(), clip_skip));
+        let cell = self.cell((model.pins.text_encoder.to_string(), clip_skip));
         if let Some(kept) = cell.get() {
             self.calls.metrics.prompt_cache_hits_total.increment(1);
             return Ok(kept.clone());

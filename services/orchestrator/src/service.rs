@@ -43,7 +43,7 @@ impl ImageGeneration for ImageGenerationService {
     async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<EventStream>, Status> {
         let arrived = Instant::now();
         let deadline = deadline::of(&request);
-        let patience = self.generator.patience;
+        let patience = self.generator.no_worker_wait;
         let model = self.stages.model_within(patience).await.map_err(|error| refusal(&error))?;
         let job = validate(request.into_inner(), &model, self.limits, rand::random)
             .map_err(|wrong| status::invalid_argument(wrong.field, wrong.message))?;
@@ -134,7 +134,7 @@ fn worker_message(worker: &Worker) -> StageWorker {
     StageWorker {
         stage: worker.stage.name().into(),
         address: worker.address.clone(),
-        ready: info.is_some(),
+        ready: worker.state() == "ready",
         model: common.model,
         revision: common.revision,
         precision: common.precision,

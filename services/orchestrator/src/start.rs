@@ -16,6 +16,7 @@ use crate::running::Running;
 use crate::service::ImageGenerationService;
 use crate::stages::Stages;
 use crate::stages::calls::Calls;
+use crate::stages::discovery::{Resolver, SystemResolver};
 use crate::validate::Limits;
 
 const SERVICE: &str = "orchestrator";
@@ -30,22 +31,32 @@ const ASSUMED_WORK: f64 = 2.0 * 64.0 * 64.0;
 /// # Errors
 /// When a port cannot be bound, or an address in the configuration is none.
 pub async fn start(config: Config) -> anyhow::Result<ServiceHandle> {
+    start_with(config, Arc::new(SystemResolver)).await
+}
+
+/// As [`start`], with another answer to where names lead.
+pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> anyhow::Result<ServiceHandle> {
     let registry = Metrics::new(SERVICE);
     let server = Server::bind(SERVICE, &config.server, registry.clone()).await?;
     let metrics = Arc::new(OrchestratorMetrics::new(registry));
-    let stages = Stages::new(&config, Arc::clone(&metrics))?;
+    let stopped = server.stopped();
+    let stages = Stages::new(&config, Arc::clone(&metrics), stopped.clone())?;
     let queue = Queue::new(config.queue_limit as usize, config.assumed_step_seconds / ASSUMED_WORK);
     let admission = Admission::new(queue, Arc::clone(&metrics));
 
-    let stopped = server.stopped();
-    stages.watch(config.check_interval(), &stopped);
+    stages.watch(&resolver, config.resolve_interval());
     let following = follow(Arc::clone(&stages), Arc::clone(&admission), server.readiness(), Arc::clone(&metrics));
     tokio::spawn(until(stopped, following));
 
     let calls = Arc::new(Calls::new(&config, Arc::clone(&stages), metrics));
     let prompts = Prompts::new(Arc::clone(&calls));
     let service = ImageGenerationService {
-        generator: Arc::new(Generator { calls, prompts, patience: config.no_worker_wait() }),
+        generator: Arc::new(Generator {
+            calls,
+            prompts,
+            no_worker_wait: config.no_worker_wait(),
+            recovery_wait: config.recovery_wait(),
+        }),
         stages,
         admission,
         running: Running::default(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use darkroom_proto::v1::{DenoiseRequest, Tensor};
+use darkroom_proto::v1::Tensor;
 use tonic::Status;
 
 use crate::admission::Slot;
@@ -12,9 +12,7 @@ use crate::job::{Job, Output};
 use crate::model::Model;
 use crate::parameters::parameters;
 use crate::picture::{self, PictureError, Rgb};
-use crate::stages::Stage;
 use crate::stages::calls::Calls;
-use crate::stages::denoising::Progress;
 
 /// What the pictures of a request share.
 pub(super) struct ImageTask {
@@ -73,7 +71,7 @@ impl ImageTask {
         let (content, vae) = match job.output {
             Output::Latents => (Content::Latents(latents), Duration::ZERO),
             Output::Picture(format) => {
-                let rgb = self.calls.decode(latents, job.width, job.height, self.deadline).await?;
+                let rgb = self.calls.decode(latents, [job.width, job.height], &self.model, self.deadline).await?;
                 let decoded = Instant::now();
                 let data = picture::encode(rgb, format, parameters.clone()).await?;
                 self.calls.metrics.stage_seconds("picture", decoded.elapsed());
@@ -84,48 +82,9 @@ impl ImageTask {
         self.calls.metrics.images_total.increment(1);
         Ok(ImageTimes { denoised, vae })
     }
-
-    async fn denoise(&self, index: u32, mut slot: Slot) -> Result<Tensor, ImageFailed> {
-        let started = Instant::now();
-        let mut denoising = self.calls.denoise(self.request(index), &self.model, self.deadline).await?;
-        loop {
-            match denoising.next().await? {
-                Progress::Step { step, of, preview } => {
-                    slot.progress(step, of);
-                    let preview = match preview {
-                        Some(rgb) => Some(encode_preview(rgb).await?),
-                        None => None,
-                    };
-                    self.events.step(index, step, of, preview);
-                }
-                Progress::Finished { latents, seconds } => {
-                    slot.measure(seconds);
-                    self.calls.metrics.stage_seconds(Stage::Denoiser.name(), started.elapsed());
-                    return Ok(latents);
-                }
-            }
-        }
-    }
-
-    fn request(&self, index: u32) -> DenoiseRequest {
-        let job = &self.job;
-        DenoiseRequest {
-            request_id: format!("{}/{index}", job.request_id),
-            latent_height: job.height / self.model.factor,
-            latent_width: job.width / self.model.factor,
-            prompt_embeds: Some(self.prompt.clone()),
-            negative_prompt_embeds: self.negative.clone(),
-            sampler: job.sampler.clone(),
-            num_inference_steps: job.num_inference_steps,
-            guidance_scale: job.guidance_scale,
-            eta: job.eta,
-            seed: job.image_seed(index),
-            preview_every: job.preview_every,
-        }
-    }
 }
 
-async fn encode_preview(rgb: Rgb) -> Result<Preview, PictureError> {
+pub(super) async fn encode_preview(rgb: Rgb) -> Result<Preview, PictureError> {
     let (width, height) = (rgb.width, rgb.height);
     Ok(Preview { data: picture::preview(rgb).await?, width, height })
 }

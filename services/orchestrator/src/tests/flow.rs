@@ -7,6 +7,7 @@ use darkroom_proto::v1::generate_event::Event;
 use darkroom_proto::v1::{GenerateRequest, GetServerInfoRequest, Image, ListModelsRequest, OutputFormat};
 use tonic::{Code, Request};
 
+use super::fakes::latent;
 use super::fleet::{Fleet, kinds, next, request};
 
 fn images(events: Vec<Event>) -> Vec<Image> {
@@ -155,7 +156,7 @@ async fn latents_come_as_they_are() {
     assert!(image.data.is_empty() && image.media_type.is_empty());
     let latents = image.latents.unwrap();
     assert_eq!(latents.shape, [4, 8, 8]);
-    assert_eq!(latents.data[..4], 42f32.to_le_bytes());
+    assert_eq!(latents.data[..4], latent(42, 4).to_le_bytes());
 }
 
 #[tokio::test]

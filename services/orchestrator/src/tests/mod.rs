@@ -3,4 +3,5 @@
 pub(crate) mod fakes;
 mod fleet;
 mod flow;
+mod recovery;
 mod refusals;
