@@ -64,6 +64,9 @@ pub struct Config {
     /// Largest width and height in pixels.
     #[arg(long, value_name = "N", help_heading = "Requests", value_parser = clap::value_parser!(u32).range(64..=2048))]
     pub max_side: u32,
+    /// Bytes of prompts' embeddings that are kept; an embedding of v1 has 236,544. 0 keeps none.
+    #[arg(long, value_name = "N", help_heading = "Requests")]
+    pub prompt_cache_bytes: u64,
     /// Seconds a step of a 512x512 picture is taken to last until the first was measured; only the autoscaling signal uses it.
     #[arg(long, value_name = "S", help_heading = "Requests", value_parser = positive)]
     pub assumed_step_seconds: f64,
@@ -94,6 +97,7 @@ impl Default for Config {
             queue_limit: 256,
             max_images: 16,
             max_side: 2048,
+            prompt_cache_bytes: 64 << 20,
             assumed_step_seconds: 1.0,
             server: ServerConfig::on_port(7000),
         }

@@ -10,6 +10,7 @@
 
 mod admission;
 mod config;
+mod embedding_cache;
 mod events;
 mod generate;
 mod job;

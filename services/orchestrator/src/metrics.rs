@@ -28,6 +28,8 @@ pub(crate) struct OrchestratorMetrics {
     pub(crate) images_total: Counter,
     pub(crate) images_failed_total: Counter,
     pub(crate) prompt_cache_hits_total: Counter,
+    pub(crate) prompt_cache_misses_total: Counter,
+    pub(crate) prompt_cache_bytes: Gauge,
     pub(crate) retries_refused_total: Counter,
     resumed_evaluations_total: Counter,
     repeated_steps_total: Counter,
@@ -55,6 +57,12 @@ impl OrchestratorMetrics {
                 "Embeddings taken from memory instead of a text encoder",
                 &[],
             ),
+            prompt_cache_misses_total: registry.counter(
+                "prompt_cache_misses_total",
+                "Embeddings that a text encoder was asked for",
+                &[],
+            ),
+            prompt_cache_bytes: registry.gauge("prompt_cache_bytes", "Memory of the embeddings that are kept", &[]),
             retries_refused_total: registry.counter(
                 "retries_refused_total",
                 "Tries that the budget did not allow",

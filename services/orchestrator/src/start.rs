@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
 use crate::config::Config;
+use crate::embedding_cache::EmbeddingCache;
 use crate::generate::Generator;
 use crate::metrics::OrchestratorMetrics;
 use crate::prompts::Prompts;
@@ -48,8 +49,9 @@ pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> a
     let following = follow(Arc::clone(&stages), Arc::clone(&admission), server.readiness(), Arc::clone(&metrics));
     tokio::spawn(until(stopped, following));
 
+    let cache = EmbeddingCache::new(config.prompt_cache_bytes, Arc::clone(&metrics));
     let calls = Arc::new(Calls::new(&config, Arc::clone(&stages), metrics));
-    let prompts = Prompts::new(Arc::clone(&calls));
+    let prompts = Prompts { calls: Arc::clone(&calls), cache };
     let service = ImageGenerationService {
         generator: Arc::new(Generator {
             calls,

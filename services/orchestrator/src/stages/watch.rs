@@ -28,10 +28,10 @@ const MISSES: u32 = 3;
 const EAGER: Duration = Duration::from_millis(50);
 
 /// What a look found.
-enum Seen {
-    Ready(Info, Option<Load>),
-    /// It answers, and takes no work.
-    NotReady(Option<Load>),
+struct Seen {
+    /// `None`: it answers, and takes no work.
+    info: Option<Info>,
+    load: Option<Load>,
 }
 
 /// Runs until the worker is retired and has nothing of ours to do, or until it is dropped.
@@ -42,17 +42,12 @@ pub(super) async fn watch(stages: Arc<Stages>, worker: Arc<Worker>, interval: Du
         let asked = Instant::now();
         let looked = timeout(PATIENCE, look(&worker)).await;
         let changed = match looked {
-            Ok(Ok(seen)) => {
+            Ok(Ok(Seen { info, load })) => {
                 misses = 0;
-                match seen {
-                    Seen::Ready(info, load) => {
-                        worker.answered(load, asked);
-                        worker.set_ready(info)
-                    }
-                    Seen::NotReady(load) => {
-                        worker.answered(load, asked);
-                        worker.set_not_ready()
-                    }
+                worker.answered(load, asked);
+                match info {
+                    Some(info) => worker.set_ready(info),
+                    None => worker.set_not_ready(),
                 }
             }
             Ok(Err(status)) => worker.set_unreachable(reason(&status)),
@@ -92,8 +87,10 @@ async fn look(worker: &Worker) -> Result<Seen, Status> {
         Stage::TextEncoder | Stage::Vae => None,
     };
     let load = load.map(tonic::Response::into_inner);
-    if !serving || load.as_ref().is_some_and(|load| load.draining) {
-        return Ok(Seen::NotReady(load.as_ref().map(Load::from)));
+    let draining = load.is_some_and(|load| load.draining);
+    let load = load.as_ref().map(Load::from);
+    if !serving || draining {
+        return Ok(Seen { info: None, load });
     }
     let ask = GetInfoRequest {};
     let info = match worker.stage {
@@ -101,7 +98,7 @@ async fn look(worker: &Worker) -> Result<Seen, Status> {
         Stage::Denoiser => Info::Denoiser(DenoiserClient::new(channel).get_info(ask).await?.into_inner()),
         Stage::Vae => Info::Vae(VaeClient::new(channel).get_info(ask).await?.into_inner()),
     };
-    Ok(Seen::Ready(info, load.as_ref().map(Load::from)))
+    Ok(Seen { info: Some(info), load })
 }
 
 impl From<&GetLoadResponse> for Load {

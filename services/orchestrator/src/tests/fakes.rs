@@ -9,6 +9,7 @@ use std::time::Duration;
 use darkroom_proto::v1::text_encoder_server::TextEncoder;
 use darkroom_proto::v1::vae_server::Vae;
 use darkroom_proto::v1::*;
+use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 
 use crate::job::{Format, Job, Output, Priority};
@@ -93,6 +94,8 @@ pub(crate) struct Behaviour {
     pub(crate) bad_seeds: Mutex<Vec<u64>>,
     /// What goes wrong with a denoise stream, once the evaluation with this number is done.
     pub(crate) trouble: Mutex<Option<(u32, Trouble)>>,
+    /// Breaks all denoise streams that run.
+    pub(crate) die: Notify,
     /// Every call of this stage is answered with this.
     pub(crate) refusal: Mutex<Option<(Stage, Status)>>,
     /// Another revision and precision than the other fakes'.

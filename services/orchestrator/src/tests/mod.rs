@@ -3,5 +3,6 @@
 pub(crate) mod fakes;
 mod fleet;
 mod flow;
+mod pools;
 mod recovery;
 mod refusals;

@@ -44,7 +44,12 @@ impl Denoiser for FakeDenoiser {
         }
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
-            if (Run { request, behaviour: &behaviour, sender }).events().await.is_none() {
+            let run = Run { request, behaviour: &behaviour, sender };
+            let ended = tokio::select! {
+                ended = run.events() => ended,
+                () = behaviour.die.notified() => run.dies().await,
+            };
+            if ended.is_none() {
                 behaviour.cancelled.fetch_add(1, Ordering::SeqCst);
             }
         });
@@ -93,7 +98,7 @@ impl Run<'_> {
             }
             self.send(Event::Checkpoint(self.checkpoint(step, value))).await?;
             match self.trouble(step) {
-                Some(Trouble::Dies) => return self.sender.send(Err(Status::unavailable("the fake dies"))).await.ok(),
+                Some(Trouble::Dies) => return self.dies().await,
                 Some(Trouble::Hangs) => {
                     self.sender.closed().await;
                     return None;
@@ -120,6 +125,10 @@ impl Run<'_> {
             self.sender.send(Ok(DenoiseEvent { event: Some(event), attempt })).await.ok()?;
         }
         Some(())
+    }
+
+    async fn dies(&self) -> Option<()> {
+        self.sender.send(Err(Status::unavailable("the fake dies"))).await.ok()
     }
 
     async fn pause(&self) {
