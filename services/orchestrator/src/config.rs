@@ -5,6 +5,7 @@ use std::time::Duration;
 use darkroom_service_kit::{ServerConfig, ServiceConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::running::Keeping;
 use crate::stages::silence::Patience;
 
 /// All settings, with their defaults: one worker a stage on this machine's usual ports.
@@ -64,6 +65,16 @@ pub struct Config {
     /// Largest width and height in pixels.
     #[arg(long, value_name = "N", help_heading = "Requests", value_parser = clap::value_parser!(u32).range(64..=2048))]
     pub max_side: u32,
+    /// Seconds that a request with a request_id of its own goes on after its client's connection broke, so that a retry can join
+    /// it. A client that cancels ends it at once.
+    #[arg(long, value_name = "S", help_heading = "Requests")]
+    pub rejoin_grace_seconds: u64,
+    /// Seconds that its pictures are kept when it is done, for a retry that comes a little late. 0 keeps none.
+    #[arg(long, value_name = "S", help_heading = "Requests")]
+    pub keep_finished_seconds: u64,
+    /// Bytes of all pictures that are kept so.
+    #[arg(long, value_name = "N", help_heading = "Requests")]
+    pub keep_finished_bytes: usize,
     /// Bytes of prompts' embeddings that are kept; an embedding of v1 has 236,544. 0 keeps none.
     #[arg(long, value_name = "N", help_heading = "Requests")]
     pub prompt_cache_bytes: u64,
@@ -97,6 +108,9 @@ impl Default for Config {
             queue_limit: 256,
             max_images: 16,
             max_side: 2048,
+            rejoin_grace_seconds: 10,
+            keep_finished_seconds: 30,
+            keep_finished_bytes: 64 << 20,
             prompt_cache_bytes: 64 << 20,
             assumed_step_seconds: 1.0,
             server: ServerConfig::on_port(7000),
@@ -120,6 +134,14 @@ impl Config {
     /// Never shorter than what new requests wait.
     pub(crate) fn recovery_wait(&self) -> Duration {
         Duration::from_secs(self.recovery_wait_seconds).max(self.no_worker_wait())
+    }
+
+    pub(crate) fn keeping(&self) -> Keeping {
+        Keeping {
+            rejoin_grace: Duration::from_secs(self.rejoin_grace_seconds),
+            finished: Duration::from_secs(self.keep_finished_seconds),
+            finished_bytes: self.keep_finished_bytes,
+        }
     }
 
     pub(crate) fn patience(&self) -> Patience {

@@ -31,6 +31,7 @@ pub(crate) struct OrchestratorMetrics {
     pub(crate) prompt_cache_misses_total: Counter,
     pub(crate) prompt_cache_bytes: Gauge,
     pub(crate) retries_refused_total: Counter,
+    pub(crate) finished_bytes: Gauge,
     resumed_evaluations_total: Counter,
     repeated_steps_total: Counter,
     checkpoint_bytes: Gauge,
@@ -68,6 +69,11 @@ impl OrchestratorMetrics {
                 "Tries that the budget did not allow",
                 &[],
             ),
+            finished_bytes: registry.gauge(
+                "finished_bytes",
+                "Memory of finished requests' pictures that are kept",
+                &[],
+            ),
             resumed_evaluations_total: registry.counter(
                 "resumed_evaluations_total",
                 "Evaluations of the UNet that resumed pictures did not have to repeat",
@@ -85,6 +91,9 @@ impl OrchestratorMetrics {
             ),
             registry,
         };
+        for state in ["running", "finished"] {
+            metrics.joins(state).increment(0);
+        }
         for reason in RESUME_REASONS {
             metrics.resumes(reason).increment(0);
         }
@@ -111,6 +120,16 @@ impl OrchestratorMetrics {
     pub(crate) fn stage_seconds(&self, stage: &str, took: Duration) {
         let help = "Time of one stage's part in a picture or a prompt";
         self.registry.histogram("stage_seconds", help, &[("stage", stage)]).record(took.as_secs_f64());
+    }
+
+    /// A request came again and joined the one that runs, or is done.
+    pub(crate) fn joined(&self, state: &'static str) {
+        self.joins(state).increment(1);
+    }
+
+    fn joins(&self, state: &'static str) -> Counter {
+        let help = "Requests that came again and joined one that runs, or got the result of one that is done";
+        self.registry.counter("joins_total", help, &[("state", state)])
     }
 
     /// A call was made again on another worker.

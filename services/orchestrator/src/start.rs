@@ -49,6 +49,7 @@ pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> a
     let following = follow(Arc::clone(&stages), Arc::clone(&admission), server.readiness(), Arc::clone(&metrics));
     tokio::spawn(until(stopped, following));
 
+    let running = Running::new(config.keeping(), Arc::clone(&metrics));
     let cache = EmbeddingCache::new(config.prompt_cache_bytes, Arc::clone(&metrics));
     let calls = Arc::new(Calls::new(&config, Arc::clone(&stages), metrics));
     let prompts = Prompts { calls: Arc::clone(&calls), cache };
@@ -61,7 +62,8 @@ pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> a
         }),
         stages,
         admission,
-        running: Running::default(),
+        running,
+        readiness: server.readiness(),
         limits: Limits { max_images: config.max_images, max_side: config.max_side },
     };
     let service = ImageGenerationServer::new(service)

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use darkroom_proto::v1::{Checkpoint, DenoiseRequest, Tensor};
+use tonic::Status;
 
-use super::image_task::{ImageFailed, ImageTask, encode_preview};
+use super::image_task::{ImageTask, encode_preview};
 use super::track::{Resume, Track};
 use crate::admission::Slot;
 use crate::metrics::OrchestratorMetrics;
@@ -28,7 +29,7 @@ enum End {
 
 impl ImageTask {
     /// Denoises picture `index` in `slot`.
-    pub(super) async fn denoise(&self, index: u32, mut slot: Slot) -> Result<Tensor, ImageFailed> {
+    pub(super) async fn denoise(&self, index: u32, mut slot: Slot) -> Result<Tensor, Status> {
         let started = Instant::now();
         let mut kept = Kept { track: Track::default(), bytes: 0, metrics: Arc::clone(&self.calls.metrics) };
         let mut tries = self.calls.tries();
@@ -85,7 +86,7 @@ impl ImageTask {
         index: u32,
         kept: &mut Kept,
         slot: &mut Slot,
-    ) -> Result<End, ImageFailed> {
+    ) -> Result<End, Status> {
         let mut leaving = false;
         loop {
             let progress = match denoising.next().await {
@@ -101,7 +102,7 @@ impl ImageTask {
                             Some(rgb) => Some(encode_preview(rgb).await?),
                             None => None,
                         };
-                        self.events.step(index, step, of, preview);
+                        self.log.step(index, step, of, preview);
                     }
                     false
                 }

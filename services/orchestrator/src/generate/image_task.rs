@@ -7,7 +7,7 @@ use darkroom_proto::v1::Tensor;
 use tonic::Status;
 
 use crate::admission::Slot;
-use crate::events::{Content, Events, Finished, Gone, Preview};
+use crate::events::{Content, Finished, Log, Preview};
 use crate::job::{Job, Output};
 use crate::model::Model;
 use crate::parameters::parameters;
@@ -20,7 +20,7 @@ pub(super) struct ImageTask {
     pub(super) job: Arc<Job>,
     pub(super) model: Arc<Model>,
     pub(super) deadline: Option<Instant>,
-    pub(super) events: Events,
+    pub(super) log: Arc<Log>,
     /// f32 [max_tokens, hidden_size].
     pub(super) prompt: Tensor,
     pub(super) negative: Option<Tensor>,
@@ -32,38 +32,19 @@ pub(super) struct ImageTimes {
     pub(super) vae: Duration,
 }
 
-/// Why a picture is not there.
-pub(super) enum ImageFailed {
-    /// Nobody listens any more.
-    Gone,
-    Status(Status),
-}
-
-impl From<Gone> for ImageFailed {
-    fn from(_: Gone) -> Self {
-        Self::Gone
-    }
-}
-
-impl From<Status> for ImageFailed {
-    fn from(status: Status) -> Self {
-        Self::Status(status)
-    }
-}
-
-impl From<PictureError> for ImageFailed {
+impl From<PictureError> for Status {
     fn from(error: PictureError) -> Self {
-        Self::Status(Status::internal(error.to_string()))
+        Self::internal(error.to_string())
     }
 }
 
 impl ImageTask {
     /// Makes picture `index` in `slot`, which is free again as soon as the latents are there.
-    pub(super) async fn run(self: Arc<Self>, index: u32, slot: Slot) -> (u32, Result<ImageTimes, ImageFailed>) {
+    pub(super) async fn run(self: Arc<Self>, index: u32, slot: Slot) -> (u32, Result<ImageTimes, Status>) {
         (index, self.make(index, slot).await)
     }
 
-    async fn make(&self, index: u32, slot: Slot) -> Result<ImageTimes, ImageFailed> {
+    async fn make(&self, index: u32, slot: Slot) -> Result<ImageTimes, Status> {
         let latents = self.denoise(index, slot).await?;
         let denoised = Instant::now();
         let job = &self.job;
@@ -78,7 +59,7 @@ impl ImageTask {
                 (Content::File { data, media_type: format.media_type() }, decoded - denoised)
             }
         };
-        self.events.image(job, Finished { index, content, parameters }).await?;
+        self.log.image(job, Finished { index, content, parameters });
         self.calls.metrics.images_total.increment(1);
         Ok(ImageTimes { denoised, vae })
     }

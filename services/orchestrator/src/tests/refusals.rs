@@ -24,13 +24,14 @@ async fn a_wrong_field_is_named_in_the_details() {
 }
 
 #[tokio::test]
-async fn a_name_that_runs_is_refused() {
+async fn a_name_that_runs_with_other_content_is_refused() {
     let fleet = Fleet::start().await;
     fleet.set_step_time(Duration::from_millis(20));
     let named = GenerateRequest { request_id: "mine".into(), ..long() };
     let _running = fleet.generate(named.clone()).await.unwrap();
-    let status = fleet.generate(named).await.unwrap_err();
+    let status = fleet.generate(GenerateRequest { seed: Some(43), ..named }).await.unwrap_err();
     assert_eq!(status.code(), Code::AlreadyExists);
+    assert!(status.message().starts_with("request_id: \"mine\" runs with other content"), "{status:?}");
 }
 
 #[tokio::test]
