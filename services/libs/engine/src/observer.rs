@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::slots::Used;
+
 /// Why evaluations were computed for nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WasteReason {
@@ -44,14 +46,20 @@ pub trait Observer: Send + Sync {
         let _ = (reason, steps);
     }
 
+    /// A checkpoint was offered to a request's reader.
+    fn checkpointed(&self) {}
+
+    /// A request goes on from a checkpoint.
+    fn resumed(&self) {}
+
     /// So many requests wait now. Also called where a request enters the queue.
     fn waiting(&self, requests: usize) {
         let _ = requests;
     }
 
-    /// So many requests are being computed now.
-    fn running(&self, requests: usize) {
-        let _ = requests;
+    /// So many requests are being computed now, which take so much together.
+    fn running(&self, requests: usize, used: Used) {
+        let _ = (requests, used);
     }
 }
 
