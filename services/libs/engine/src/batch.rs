@@ -17,7 +17,6 @@ use crate::queue::Queue;
 use crate::request::Submission;
 use crate::slots::{Budget, LatentSize, SlotId, Slots};
 use crate::step_times::StepTime;
-use crate::waiting::Entry;
 
 /// Where the time comes from: the clock of the machine, or a test's own.
 pub(crate) type Clock = Box<dyn Fn() -> Instant + Send>;
@@ -59,7 +58,7 @@ impl<M: DenoiseModel> Batch<M> {
         self.admit(now);
         if !self.queue.is_open() {
             for member in self.members.values_mut() {
-                member.tell_draining(now, self.observer.as_ref());
+                member.tell_draining(now);
             }
         }
         self.publish();
@@ -102,10 +101,7 @@ impl<M: DenoiseModel> Batch<M> {
             let Some(entry) = joining else { return };
             let cost = cost(&entry.item);
             self.observer.started(now.saturating_duration_since(entry.since));
-            if entry.item.request.resume_from.is_some() {
-                self.observer.resumed();
-            }
-            match self.join(entry, now) {
+            match Member::join(&mut self.model, entry, now) {
                 Ok(member) => _ = self.members.insert(self.slots.occupy(cost), member),
                 Err(error) => {
                     tracing::warn!(%error, "a request could not be prepared");
@@ -113,10 +109,6 @@ impl<M: DenoiseModel> Batch<M> {
                 }
             }
         }
-    }
-
-    fn join(&mut self, entry: Entry<Submission>, now: Instant) -> Result<Member<M::Context>, RunError> {
-        Member::join(&mut self.model, entry, now)
     }
 
     /// Calls the model once for `ids`, all of one size.
@@ -162,7 +154,7 @@ impl<M: DenoiseModel> Batch<M> {
 
     fn advance(&mut self, id: SlotId, outputs: &mut impl Iterator<Item = Vec<f32>>, now: Instant) {
         let Some(member) = self.members.get_mut(&id) else { return };
-        match member.advance(outputs, now, self.observer.as_ref()) {
+        match member.advance(outputs, now) {
             Advanced::Runs => {}
             Advanced::Failed(error) => self.end(id, WasteReason::Failed, error),
             Advanced::Finished => {

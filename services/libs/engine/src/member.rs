@@ -7,7 +7,6 @@ use crate::events::Sender;
 use crate::guidance::combine;
 use crate::load::Remaining;
 use crate::model::{DenoiseModel, Row};
-use crate::observer::Observer;
 use crate::pace::CheckpointPace;
 use crate::request::{Finished, Step, Submission};
 use crate::run::Run;
@@ -121,12 +120,7 @@ impl<C> Member<C> {
     }
 
     /// Takes its rows of the model's answer, and tells what came of them.
-    pub(crate) fn advance(
-        &mut self,
-        outputs: &mut impl Iterator<Item = Vec<f32>>,
-        now: Instant,
-        observer: &dyn Observer,
-    ) -> Advanced {
+    pub(crate) fn advance(&mut self, outputs: &mut impl Iterator<Item = Vec<f32>>, now: Instant) -> Advanced {
         let unconditional = self.guidance.as_ref().map(|(_, scale)| (outputs.next(), *scale));
         let Some(mut output) = outputs.next() else { return Advanced::Runs };
         if let Some((Some(unconditional), scale)) = &unconditional {
@@ -147,26 +141,25 @@ impl<C> Member<C> {
             return Advanced::Finished;
         }
         if self.pace.is_due(now) {
-            self.tell_checkpoint(now, observer);
+            self.tell_checkpoint(now);
         }
         Advanced::Runs
     }
 
     /// Tells, once, that the thread will end: where the request stands, so that nothing done here is done again, and then that.
-    pub(crate) fn tell_draining(&mut self, now: Instant, observer: &dyn Observer) {
+    pub(crate) fn tell_draining(&mut self, now: Instant) {
         if std::mem::replace(&mut self.told_draining, true) {
             return;
         }
         if self.computed() > 0 {
-            self.tell_checkpoint(now, observer);
+            self.tell_checkpoint(now);
         }
         self.events.draining();
     }
 
-    fn tell_checkpoint(&mut self, now: Instant, observer: &dyn Observer) {
+    fn tell_checkpoint(&mut self, now: Instant) {
         self.events.checkpoint(self.run.checkpoint());
         self.pace.told(now);
-        observer.checkpointed();
     }
 
     /// Whether the next evaluation finishes a step that wants a preview.

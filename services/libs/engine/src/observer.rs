@@ -46,12 +46,6 @@ pub trait Observer: Send + Sync {
         let _ = (reason, steps);
     }
 
-    /// A checkpoint was offered to a request's reader.
-    fn checkpointed(&self) {}
-
-    /// A request goes on from a checkpoint.
-    fn resumed(&self) {}
-
     /// So many requests wait now. Also called where a request enters the queue.
     fn waiting(&self, requests: usize) {
         let _ = requests;
