@@ -14,8 +14,8 @@ pub struct Config {
     #[command(flatten)]
     #[serde(flatten)]
     pub model: ModelArgs,
-    /// Pictures in one batch at most, guided and of the model's default size. Without it: as many as make each of them cheaper,
-    /// measured at start.
+    /// Pictures in one batch at most, guided and of the model's default size. Without it: as many as make
+    /// each of them cheaper, or up to eight while an evaluation stays short, as measured at start.
     #[arg(long, value_name = "N", help_heading = "Batch", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_batch: Option<u32>,
     /// Memory for texts, latents and noise of the pictures in the batch, in MiB. Without it: half of what is free once the model

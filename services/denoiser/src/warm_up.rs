@@ -10,6 +10,10 @@ use darkroom_models::stage::{Context, ModelError, UnetModel, UnetRow};
 const TIME: Duration = Duration::from_millis(500);
 /// Rows beyond which a batch is not even tried: 32 guided pictures.
 const MOST_ROWS: usize = 64;
+/// Where evaluations are as quick as this, this many rows run side by side even if a row gets no cheaper by it: a short
+/// request need not wait for the whole of a long one, and nobody waits long for a step.
+const QUICK: Duration = Duration::from_millis(250);
+const SIDE_BY_SIDE: usize = 16;
 /// Tokens of a common prompt: one chunk of CLIP's.
 const TOKENS: usize = 77;
 /// Side of the latents that `warm` evaluates.
@@ -74,7 +78,8 @@ pub(crate) fn warm_up(unet: &mut dyn UnetModel, size: LatentSize, larger: bool) 
         }
         measured.push(StepTime { size, rows, took });
     }
-    Ok(WarmedUp { rows: search.worthwhile_rows(), measured, token_bytes })
+    let rows = search.worthwhile_rows().max(search.rows_within(QUICK, SIDE_BY_SIDE));
+    Ok(WarmedUp { rows, measured, token_bytes })
 }
 
 fn evaluate(

@@ -85,6 +85,14 @@ impl BatchSearch {
         rows
     }
 
+    /// The largest number of rows, up to `most`, of which an evaluation takes no longer than `time`, going by the dearest row.
+    pub fn rows_within(&self, time: Duration, most: usize) -> usize {
+        let dearest = self.measured.iter().map(|(rows, seconds)| seconds / *rows as f64).fold(0.0, f64::max);
+        let doublings = std::iter::successors(Some(1usize), |rows| rows.checked_mul(2));
+        let within = |rows: &usize| *rows <= most && *rows as f64 * dearest <= time.as_secs_f64();
+        doublings.take_while(within).last().unwrap_or(1)
+    }
+
     /// Whether the last doublings gained nothing.
     fn is_flat(&self) -> bool {
         let worthwhile = self.measured.iter().scan(f64::INFINITY, |best, (rows, seconds)| {
@@ -141,5 +149,7 @@ mod tests {
         assert_eq!(search.worthwhile_rows(), 16);
         search.measured(16, Duration::from_millis(300));
         assert_eq!(search.worthwhile_rows(), 16, "the shortest counts");
+        // The dearest row took 30 ms.
+        assert_eq!([130, 29, 10_000].map(|ms| search.rows_within(Duration::from_millis(ms), 32)), [4, 1, 32]);
     }
 }

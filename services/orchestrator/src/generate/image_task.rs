@@ -121,6 +121,8 @@ impl ImageTask {
             eta: job.eta,
             seed: job.image_seed(index),
             preview_every: job.preview_every,
+            resume_from: None,
+            attempt: 0,
         }
     }
 }

@@ -45,8 +45,8 @@ impl Denoising {
             };
             let event = message.map_err(|status| translate(self.lease.worker(), status, self.deadline))?;
             match event.map(|event| event.event) {
-                // Accepted, or an event of a later version.
-                Some(Some(Event::Accepted(_)) | None) => {}
+                // Nothing to tell, or an event of a later version.
+                Some(Some(Event::Accepted(_) | Event::Checkpoint(_) | Event::Draining(_)) | None) => {}
                 Some(Some(Event::Step(step))) => {
                     let preview = step.preview.map(|tensor| self.preview(tensor)).transpose()?;
                     return Ok(Progress::Step { step: step.step, of: step.of, preview });

@@ -50,6 +50,7 @@ pub(crate) fn denoiser_info() -> DenoiserInfo {
         max_latent_side: 64,
         latent_multiple: 1,
         max_batch: 2,
+        plan_version: 1,
     }
 }
 
@@ -172,7 +173,8 @@ fn script(request: &DenoiseRequest, behaviour: &Behaviour) -> Vec<Result<Denoise
     events.extend((1..=of).map(|step| Event::Step(DenoiseStep { step, of, preview: preview(step) })));
     let latents = Some(Tensor::from_f32(&[4, height, width], &vec![request.seed as f32; 4 * height * width]));
     events.push(Event::Finished(DenoiseFinished { latents, seconds: 0.1, queue_seconds: 0.0 }));
-    let mut events: Vec<_> = events.into_iter().map(|event| Ok(DenoiseEvent { event: Some(event) })).collect();
+    let mut events: Vec<_> =
+        events.into_iter().map(|event| Ok(DenoiseEvent { event: Some(event), attempt: request.attempt })).collect();
     if behaviour.bad_seeds.lock().unwrap().contains(&request.seed) {
         events.truncate(2);
         events.push(Err(Status::internal("the fake fails")));
