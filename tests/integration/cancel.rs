@@ -66,7 +66,7 @@ async fn a_lost_connection_stops_the_denoiser() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_pictures_of_a_dropped_request_stop() -> anyhow::Result<()> {
-    let fleet = Fleet::with_pocket_model().denoiser(|config| config.max_batch = 2).start().await?;
+    let fleet = Fleet::with_pocket_model().denoiser(|config| config.max_batch = Some(2)).start().await?;
     let client = fleet.client().await?;
     // Two in the batch, the others in line.
     let mut generation = client.generate(endless(PROMPT).num_images(6)).await?;
