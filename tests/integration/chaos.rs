@@ -119,8 +119,9 @@ async fn sixty_of_sixty_pictures_come_whatever_happens_to_their_workers() -> any
     );
     assert!(resumes("died") > 0.0 && resumes("hung") > 0.0, "{all} resumes");
     assert!(saved > 0.0);
-    // A checkpoint follows each evaluation of so small a picture: only what was told in between can be lost.
-    assert!(repeated <= all, "{repeated} steps were repeated in {all} resumes");
+    // A checkpoint follows each evaluation of so small a picture, or every other one while they take a few milliseconds: only
+    // what was told in between can be lost.
+    assert!(repeated <= 2.0 * all, "{repeated} steps were repeated in {all} resumes");
     assert_eq!(metrics.sum("darkroom_checkpoint_bytes", &[]), 0.0);
     assert_eq!(metrics.sum("darkroom_images_failed_total", &[]), 0.0);
     // The one that was told to leave did so in peace.

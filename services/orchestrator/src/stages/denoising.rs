@@ -23,8 +23,8 @@ const MOST_STATES: usize = 16;
 const MOST_LETTERS: usize = 64;
 /// Signs of life are looked at this often.
 const PULSE: Duration = Duration::from_millis(100);
-/// A timer that is so late says that this process was stopped, not the worker.
-const OVERSLEPT: Duration = Duration::from_secs(1);
+/// A timer that is so late says that this process did not run: that time is no silence of the worker's.
+const OVERSLEPT: Duration = PULSE;
 
 /// What a denoiser tells.
 pub(crate) enum Progress {
@@ -80,7 +80,7 @@ impl Calls {
         }
         let heard = Instant::now();
         // The head comes before any work: there is nothing to wait for but a worker that is there.
-        let limit = limit(self.patience.limit(lease.worker().step_seconds()), deadline);
+        let limit = limit(self.patience.limit(lease.worker().step_seconds().or(Some(0.0))), deadline);
         let answer = tokio::select! {
             answer = timeout(limit, client.denoise(request)) => answer,
             () = lease.worker().lost() => return Err(hung(lease.worker(), "does not answer any more")),
@@ -173,8 +173,9 @@ impl Denoising {
     /// Nothing came: is the worker still at it?
     fn pulse(&mut self, due: Instant) -> Result<(), Failure> {
         let now = Instant::now();
-        if now.saturating_duration_since(due) >= OVERSLEPT {
-            self.heard = now;
+        let late = now.saturating_duration_since(due);
+        if late >= OVERSLEPT {
+            self.heard = (self.heard + late).min(now);
         }
         let worker = self.lease.worker();
         if self.deadline.is_some_and(|deadline| deadline <= now) {

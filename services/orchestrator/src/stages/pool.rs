@@ -31,6 +31,8 @@ pub(crate) struct Stages {
     served: Mutex<Option<Pins>>,
     /// Counts choices.
     turns: AtomicU64,
+    /// Held while a change is told: what is told last is what is so.
+    telling: Mutex<()>,
     changes: signal::Sender<()>,
     metrics: Arc<OrchestratorMetrics>,
     interval: Duration,
@@ -83,6 +85,7 @@ impl Stages {
             names,
             served: Mutex::default(),
             turns: AtomicU64::new(0),
+            telling: Mutex::default(),
             changes: signal::Sender::new(()),
             metrics,
             interval: config.check_interval(),
@@ -261,6 +264,7 @@ impl Stages {
 
     /// A worker came, went or changed.
     pub(super) fn changed(&self) {
+        let _telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
         let selection = self.selection();
         let workers = self.workers();
         for worker in &workers {

@@ -103,6 +103,7 @@ pub(crate) struct Behaviour {
     /// Of checkpoints that the denoiser takes; 0: its own.
     pub(crate) plan_version: AtomicU32,
     pub(crate) load: Mutex<GetLoadResponse>,
+    pub(crate) loads_told: AtomicU32,
     pub(crate) vae_channels: Mutex<Option<u32>>,
     pub(crate) texts: Mutex<Vec<String>>,
     pub(crate) denoised: Mutex<Vec<DenoiseRequest>>,

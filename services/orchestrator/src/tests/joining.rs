@@ -90,8 +90,9 @@ async fn a_client_that_was_cut_off_comes_back_and_finds_its_work() {
     let seen = first_step(&mut first).await;
     door.slam();
     while first.message().await.is_ok_and(|message| message.is_some()) {}
-    // Long enough for the orchestrator to see it.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // The orchestrator has seen it, and the work goes on.
+    let code = r#"darkroom_requests_total{method="darkroom.v1.ImageGeneration/Generate",code="CANCELLED"}"#;
+    fleet.metric_becomes(code, 1.0).await;
     assert_eq!(cancelled(&fleet), 0);
 
     let mut again = fleet.generate(named(60)).await.unwrap();
@@ -102,10 +103,10 @@ async fn a_client_that_was_cut_off_comes_back_and_finds_its_work() {
 
 #[tokio::test]
 async fn work_that_nobody_comes_back_for_ends_after_its_grace() {
-    let fleet = Fleet::with(|config| config.rejoin_grace_seconds = 1).await;
-    fleet.set_step_time(Duration::from_millis(20));
-    for (request_id, least) in [("", 0), ("mine", 700)] {
-        let before = cancelled(&fleet);
+    // Without a name of its own nobody can come back: it does not wait.
+    for (request_id, grace) in [("mine", 1), ("", 3600)] {
+        let fleet = Fleet::with(|config| config.rejoin_grace_seconds = grace).await;
+        fleet.set_step_time(Duration::from_millis(20));
         let door = door(&fleet).await;
         let mut cut = ImageGenerationClient::new(channel::lazy(&door.address).unwrap());
         let asked = GenerateRequest { request_id: request_id.into(), ..named(1000) };
@@ -113,10 +114,10 @@ async fn work_that_nobody_comes_back_for_ends_after_its_grace() {
         first_step(&mut stream).await;
         let since = std::time::Instant::now();
         door.slam();
-        fleet.eventually("the end of the work", |fleet| cancelled(fleet) == before + 1).await;
-        let took = since.elapsed();
-        assert!(took >= Duration::from_millis(least), "{request_id:?}: after {took:?}");
-        assert!(least > 0 || took < Duration::from_millis(700), "{request_id:?}: after {took:?}");
+        fleet.eventually("the end of the work", |fleet| cancelled(fleet) == 1).await;
+        if grace == 1 {
+            assert!(since.elapsed() >= Duration::from_millis(900), "{:?}", since.elapsed());
+        }
     }
 }
 

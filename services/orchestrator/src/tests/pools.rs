@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,18 +19,22 @@ const READY: &str = r#"darkroom_workers{stage="denoiser",state="ready"}"#;
 
 /// A name service that a test writes; `None`: it is down.
 #[derive(Default)]
-struct Names(Mutex<Option<Vec<SocketAddr>>>);
+struct Names {
+    addresses: Mutex<Option<Vec<SocketAddr>>>,
+    asked: AtomicU32,
+}
 
 impl Names {
     fn set(&self, addresses: &[SocketAddr]) {
-        *self.0.lock().unwrap() = Some(addresses.to_vec());
+        *self.addresses.lock().unwrap() = Some(addresses.to_vec());
     }
 }
 
 impl Resolver for Names {
     fn resolve<'a>(&'a self, host: &'a str, _: u16) -> Resolved<'a> {
         assert_eq!(host, "denoisers.fleet");
-        let answer = self.0.lock().unwrap().clone().ok_or_else(|| io::Error::other("the name service is down"));
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let answer = self.addresses.lock().unwrap().clone().ok_or_else(|| io::Error::other("the name service is down"));
         Box::pin(async move { answer })
     }
 }
@@ -73,8 +78,9 @@ async fn workers_join_and_leave_with_their_name_while_requests_run() {
     assert_eq!((calls(&one), calls(&other)), (1, 1));
 
     // A name service that is down takes nobody away.
-    *names.0.lock().unwrap() = None;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    *names.addresses.lock().unwrap() = None;
+    let asked = names.asked.load(Ordering::SeqCst);
+    fleet.eventually("two more look-ups", |_| names.asked.load(Ordering::SeqCst) >= asked + 2).await;
     let (_, status) = fleet.all(request()).await;
     assert!(status.is_none(), "{status:?}");
     assert_eq!(fleet.metric(READY).await, 1.0);
@@ -109,7 +115,9 @@ async fn the_worker_with_the_least_to_do_gets_the_work_and_idle_ones_take_turns(
     let busy =
         GetLoadResponse { running: 8, remaining_seconds: 100.0, step_seconds: 0.1, ..GetLoadResponse::default() };
     *other.load.lock().unwrap() = busy;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let told = other.loads_told.load(Ordering::SeqCst);
+    // The second was asked for after the first was heard.
+    fleet.eventually("two reports", |_| other.loads_told.load(Ordering::SeqCst) >= told + 2).await;
     for _ in 0..4 {
         fleet.all(request()).await;
     }
@@ -150,7 +158,13 @@ async fn a_request_never_goes_on_with_another_revision() {
     let mut running = fleet.generate(GenerateRequest { num_inference_steps: Some(1000), ..request() }).await.unwrap();
     while !matches!(next(&mut running).await, Event::Step(_)) {}
     *fleet.behaviour.identity.lock().unwrap() = Some(("fedcba9876543210", "f32"));
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let seen = async || {
+        let info = fleet.client.clone().get_server_info(GetServerInfoRequest {}).await.unwrap().into_inner();
+        info.workers.iter().any(|worker| worker.stage == "denoiser" && worker.revision == "fedcba9876543210")
+    };
+    while !seen().await {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     fleet.behaviour.die.notify_waiters();
     let status = loop {
         match running.message().await {

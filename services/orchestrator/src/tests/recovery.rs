@@ -30,8 +30,6 @@ impl Pair {
         let address = handle.grpc_addr.to_string();
         let fleet = Fleet::with(|config| {
             config.denoisers.push(address);
-            config.hang_floor_ms = 100;
-            config.denoise_stall_seconds = 1;
             change(config);
         })
         .await;
@@ -114,7 +112,7 @@ async fn a_denoiser_that_dies_after_any_evaluation_is_followed_by_another() {
 
 #[tokio::test]
 async fn a_denoiser_that_hangs_is_left_for_another() {
-    let pair = Pair::start(|_| ()).await;
+    let pair = Pair::start(|config| config.hang_floor_ms = 500).await;
     pair.trouble(3, Trouble::Hangs);
     // The reports tell of the same work for too long.
     for behaviour in [&pair.fleet.behaviour, &pair.second] {

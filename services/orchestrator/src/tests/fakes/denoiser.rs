@@ -61,6 +61,7 @@ impl Denoiser for FakeDenoiser {
     }
 
     async fn get_load(&self, _: Request<GetLoadRequest>) -> Result<Response<GetLoadResponse>, Status> {
+        self.0.loads_told.fetch_add(1, Ordering::SeqCst);
         Ok(Response::new(*self.0.load.lock().unwrap()))
     }
 }
