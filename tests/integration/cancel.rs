@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use darkroom_client::{Client, Code, Event, Generation};
+use darkroom_proto::v1::GetLoadRequest;
+use darkroom_proto::v1::denoiser_client::DenoiserClient;
 use testkit::fleet::{Fleet, Service};
 use testkit::wait;
 use tokio_stream::StreamExt as _;
@@ -66,7 +68,7 @@ async fn a_lost_connection_stops_the_denoiser() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_pictures_of_a_dropped_request_stop() -> anyhow::Result<()> {
-    let fleet = Fleet::with_pocket_model().denoiser(|config| config.max_batch = 2).start().await?;
+    let fleet = Fleet::with_pocket_model().denoiser(|config| config.max_batch = Some(2)).start().await?;
     let client = fleet.client().await?;
     // Two in the batch, the others in line.
     let mut generation = client.generate(endless(PROMPT).num_images(6)).await?;
@@ -119,6 +121,52 @@ async fn five_who_leave_do_not_harm_five_who_stay() -> anyhow::Result<()> {
     drop(leaving);
     for (task, alone) in staying.into_iter().zip(&alone) {
         assert_eq!(&task.await??, alone, "a neighbour's end changed a picture");
+    }
+    nothing_else_runs(&fleet, &client).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_of_twenty_leave_their_places_within_an_evaluation() -> anyhow::Result<()> {
+    let fleet = Fleet::with_pocket_model().denoiser(|config| config.max_batch = Some(20)).start().await?;
+    let client = fleet.client().await?;
+    // Large enough that news travels in a small part of an evaluation of all twenty.
+    let stays = |seed| small(PROMPT).width(128).height(128).num_inference_steps(12).seed(seed);
+    let leaves = |seed| endless(PROMPT).width(128).height(128).seed(seed);
+    let mut alone = Vec::new();
+    for seed in 0..10 {
+        alone.push(image(&client, stays(seed)).await?);
+    }
+
+    let (mut staying, mut leaving) = (Vec::new(), Vec::new());
+    for seed in 0..10 {
+        leaving.push(client.generate(leaves(seed)).await?);
+        staying.push(client.generate(stays(seed)).await?);
+    }
+    for generation in staying.iter_mut().chain(&mut leaving) {
+        first_step(generation).await?;
+    }
+    let mut denoiser = DenoiserClient::new(fleet.channel(Service::Denoiser)?);
+    let passes = async || anyhow::Ok(fleet.metrics(Service::Denoiser).await?.sum("darkroom_step_seconds_count", &[]));
+    assert_eq!(denoiser.get_load(GetLoadRequest {}).await?.get_ref().running, 20, "all are in the batch");
+    let before = passes().await?;
+    drop(leaving);
+    wait::until("ten free places", async || {
+        let load = denoiser.get_load(GetLoadRequest {}).await?.into_inner();
+        Ok((load.running <= 10).then_some(()))
+    })
+    .await?;
+    // One was running when they left, and one may have begun while the news was under way.
+    let took = passes().await? - before;
+    assert!(took <= 2.0, "{took} evaluations until their places were free");
+
+    for (mut generation, alone) in staying.into_iter().zip(&alone) {
+        let mut made = None;
+        while let Some(event) = generation.next().await {
+            if let Event::Image(image) = event? {
+                made = Some(image);
+            }
+        }
+        assert_eq!(made.as_ref(), Some(alone), "a neighbour's end changed a picture");
     }
     nothing_else_runs(&fleet, &client).await
 }

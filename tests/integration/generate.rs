@@ -2,6 +2,7 @@
 
 use darkroom_client::{Completed, Event, Settings};
 use testkit::fleet::{Fleet, Service};
+use tokio_stream::StreamExt as _;
 
 use crate::asking::{SIDE, STEPS, events, image, images, small};
 
@@ -209,11 +210,34 @@ async fn a_request_keeps_its_name() -> anyhow::Result<()> {
     let client = fleet.client().await?;
     let named = client.generate(small(PROMPT).request_id("mine-1")).await?;
     assert_eq!(named.request_id(), "mine-1");
-    // While it runs, the name is taken.
+    // While it runs, the name stands for it alone.
     let taken = client.generate(crate::asking::endless(PROMPT).request_id("mine-2")).await?;
     let refused = crate::asking::refusal(&client, small(PROMPT).request_id("mine-2")).await;
     assert_eq!(refused.code(), darkroom_client::Code::AlreadyExists, "{refused}");
     drop(taken);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_joins_and_nothing_is_computed_twice() -> anyhow::Result<()> {
+    let fleet = Fleet::with_pocket_model().start().await?;
+    let client = fleet.client().await?;
+    let named = || small(PROMPT).sampler("ddim").num_inference_steps(100).request_id("mine");
+    let mut first = client.generate(named()).await?;
+    while !matches!(first.next().await.transpose()?, None | Some(Event::Step(_))) {}
+    // Once while it runs, and once when it is done.
+    let joined = image(&client, named()).await?;
+    let late = image(&client, named()).await?;
+    let mut own = None;
+    while let Some(event) = first.next().await {
+        if let Event::Image(image) = event? {
+            own = Some(image);
+        }
+    }
+    assert_eq!(own.as_ref(), Some(&joined));
+    assert_eq!(joined, late);
+    let evaluations = fleet.metrics(Service::Denoiser).await?.sum("darkroom_steps_total", &[]);
+    assert_eq!(evaluations, 100.0);
     Ok(())
 }
 

@@ -11,7 +11,7 @@ const PROMPT: &str = "a red circle on a white background";
 
 /// A fleet that makes one picture at a time.
 fn narrow() -> Builder {
-    Fleet::with_pocket_model().denoiser(|config| config.max_batch = 1)
+    Fleet::with_pocket_model().denoiser(|config| config.max_batch = Some(1))
 }
 
 /// A request that holds the only slot.

@@ -5,6 +5,7 @@ pub mod fleet;
 pub mod formats;
 pub mod gallery;
 pub mod judge;
+pub mod processes;
 pub mod program;
 pub mod scenes;
 pub mod scrape;

@@ -1,6 +1,6 @@
 //! Darkroom's programs as real processes: found beside the tests, watched line by line, told to stop, never left behind.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 
@@ -84,8 +84,18 @@ impl Program {
     /// # Errors
     /// When it cannot be started.
     pub fn service(name: &str, flags: &[&str]) -> anyhow::Result<Self> {
-        let any_ports = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--log-format", "json"];
-        Self::start(command(name)?.args(any_ports).args(flags))
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self::service_at(name, Addresses { grpc: any, http: any }, flags)
+    }
+
+    /// Starts a service's own program where another one was.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn service_at(name: &str, at: Addresses, flags: &[&str]) -> anyhow::Result<Self> {
+        let (grpc, http) = (at.grpc.to_string(), at.http.to_string());
+        let ports = ["--grpc-addr", &grpc, "--http-addr", &http, "--log-format", "json"];
+        Self::start(command(name)?.args(ports).args(flags))
     }
 
     /// The process's id.
@@ -178,7 +188,11 @@ impl Program {
         Ok(status)
     }
 
-    async fn signal(&self, name: &str) -> anyhow::Result<()> {
+    /// Sends a signal by its name, such as "KILL", "STOP" or "CONT".
+    ///
+    /// # Errors
+    /// When the program has ended already.
+    pub async fn signal(&self, name: &str) -> anyhow::Result<()> {
         // The shell's own `kill`: every system has it, and no unsafe code is needed.
         let kill = format!("kill -s {name} {}", self.id()?);
         let status = Command::new("sh").args(["-c", &kill]).status().await?;

@@ -14,9 +14,14 @@ pub struct Config {
     #[command(flatten)]
     #[serde(flatten)]
     pub model: ModelArgs,
-    /// Pictures in one batch at most. A guided picture takes two rows of it.
+    /// Pictures in one batch at most, guided and of the model's default size. Without it: as many as make
+    /// each of them cheaper, or up to eight while an evaluation stays short, as measured at start.
     #[arg(long, value_name = "N", help_heading = "Batch", value_parser = clap::value_parser!(u32).range(1..))]
-    pub max_batch: u32,
+    pub max_batch: Option<u32>,
+    /// Memory for texts, latents and noise of the pictures in the batch, in MiB. Without it: half of what is free once the model
+    /// is loaded, by the machine and by the process's control groups. That is the host's memory: on a GPU, name a number.
+    #[arg(long, value_name = "MIB", help_heading = "Batch", value_parser = clap::value_parser!(u32).range(1..))]
+    pub memory_limit_mib: Option<u32>,
     /// Pictures that may wait for a place in the batch; further ones are refused.
     #[arg(long, value_name = "N", help_heading = "Batch", value_parser = clap::value_parser!(u32).range(1..))]
     pub queue_limit: u32,
@@ -30,7 +35,8 @@ impl Default for Config {
         Self {
             server: ServerConfig::on_port(7003),
             model: ModelArgs::default(),
-            max_batch: 8,
+            max_batch: None,
+            memory_limit_mib: None,
             queue_limit: 64,
             max_latent_side: 256,
         }

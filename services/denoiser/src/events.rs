@@ -1,53 +1,58 @@
 //! From the engine's events to messages.
 
-use darkroom_engine::{Event, Finished, LatentSize, RunError, Step};
+use darkroom_engine::{Event, LatentSize};
 use darkroom_models::source::LatentRgb;
 use darkroom_proto::v1::{
-    DenoiseAccepted, DenoiseEvent, DenoiseFinished, DenoiseStep, Tensor, denoise_event::Event as Kind,
+    DenoiseAccepted, DenoiseDraining, DenoiseEvent, DenoiseFinished, DenoiseStep, Tensor, denoise_event::Event as Kind,
 };
 use darkroom_stage_kit::refusal;
 use tonic::Status;
 
-use crate::STAGE;
+use crate::metrics::DenoiserMetrics;
+use crate::{STAGE, checkpoint};
 
 /// What one request's events need to become messages.
 pub(crate) struct Messages {
     pub(crate) size: LatentSize,
     pub(crate) channels: usize,
     pub(crate) latent_rgb: LatentRgb,
+    /// As the request numbers it; every message carries it.
+    pub(crate) attempt: u32,
 }
 
 impl Messages {
     /// The first message.
-    pub(crate) fn accepted(evaluations: usize) -> DenoiseEvent {
-        message(Kind::Accepted(DenoiseAccepted { evaluations: count(evaluations) }))
+    pub(crate) fn accepted(&self, evaluations: usize) -> DenoiseEvent {
+        self.message(Kind::Accepted(DenoiseAccepted { evaluations: count(evaluations) }))
     }
 
-    /// All further ones. `sent` sees each tensor that leaves.
-    pub(crate) fn message(
-        &self,
-        event: Event<Step, Finished>,
-        sent: impl Fn(Tensor) -> Tensor,
-    ) -> Result<DenoiseEvent, Status> {
-        match event {
-            Event::Progress(step) => {
+    /// All further ones.
+    pub(crate) fn of(&self, event: Event, metrics: &DenoiserMetrics) -> Result<DenoiseEvent, Status> {
+        let sent = |tensor| metrics.stage.sent(tensor);
+        let LatentSize { height, width } = self.size;
+        let shape = [self.channels, height, width];
+        let kind = match event {
+            Event::Step(step) => {
                 let preview = step.predicted_original.map(|latents| sent(self.preview(&latents)));
-                Ok(message(Kind::Step(DenoiseStep { step: count(step.step), of: count(step.of), preview })))
+                Kind::Step(DenoiseStep { step: count(step.step), of: count(step.of), preview })
             }
-            Event::End(Ok(finished)) => {
-                let LatentSize { height, width } = self.size;
-                Ok(message(Kind::Finished(DenoiseFinished {
-                    latents: Some(sent(Tensor::from_f32(&[self.channels, height, width], &finished.latents))),
-                    seconds: finished.computed.as_secs_f64(),
-                    queue_seconds: finished.queued.as_secs_f64(),
-                })))
+            Event::Checkpoint(checkpoint) => {
+                metrics.checkpoint_sent();
+                Kind::Checkpoint(checkpoint::message(&checkpoint, shape, sent))
             }
-            Event::End(Err(error)) => Err(self.failed(&error)),
-        }
+            Event::Draining => Kind::Draining(DenoiseDraining {}),
+            Event::End(Ok(finished)) => Kind::Finished(DenoiseFinished {
+                latents: Some(sent(Tensor::from_f32(&shape, &finished.latents))),
+                seconds: finished.computed.as_secs_f64(),
+                queue_seconds: finished.queued.as_secs_f64(),
+            }),
+            Event::End(Err(error)) => return Err(refusal::failed(STAGE, &error)),
+        };
+        Ok(self.message(kind))
     }
 
-    fn failed(&self, error: &RunError) -> Status {
-        refusal::failed(STAGE, error)
+    fn message(&self, kind: Kind) -> DenoiseEvent {
+        DenoiseEvent { event: Some(kind), attempt: self.attempt }
     }
 
     /// One pixel a latent.
@@ -68,10 +73,6 @@ fn rgb(map: &LatentRgb, latents: &[f32], pixels: usize) -> Vec<u8> {
         }
     }
     bytes
-}
-
-fn message(kind: Kind) -> DenoiseEvent {
-    DenoiseEvent { event: Some(kind) }
 }
 
 fn count(value: usize) -> u32 {

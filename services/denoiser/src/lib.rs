@@ -1,19 +1,24 @@
 //! The denoiser: embeddings and a seed in, latents out, many requests in one batch.
 //!
-//! [`request`] checks a message and makes an engine's request of it, [`service`] is the gRPC edge, [`stage`] is where the
-//! model stops, [`start`] puts them together.
+//! [`request`] checks a message and makes an engine's request of it, [`checkpoint`] does so for the place where it goes on,
+//! [`service`] is the gRPC edge, [`stage`] is where the model stops, [`warm_up`] finds out how much runs at once, [`start`]
+//! puts them together.
 
+mod checkpoint;
 mod config;
 mod events;
+mod memory;
 mod metrics;
 mod request;
 mod service;
 mod stage;
+mod warm_up;
 
 use std::sync::Arc;
 
+use darkroom_engine::Denoiser;
 use darkroom_proto::v1::denoiser_server::DenoiserServer;
-use darkroom_service_kit::{Metrics, Server, ServiceHandle};
+use darkroom_service_kit::{Metrics, Readiness, Server, ServiceHandle, State};
 use darkroom_stage_kit::facts::Facts;
 
 pub use config::Config;
@@ -35,7 +40,19 @@ pub async fn start(config: Config) -> anyhow::Result<ServiceHandle> {
     let facts = Facts::new(STAGE);
     let seen = Arc::clone(&counts);
     facts.follow(loaded, server.readiness(), move |facts: &stage::DenoiserFacts| seen.stage.loaded(&facts.info));
+    let engine = Arc::new(engine);
+    tokio::spawn(leave(server.readiness(), Arc::clone(&engine)));
     let limit = config.server.max_message_bytes;
     let service = DenoiserServer::new(DenoiserService::new(engine, facts, counts, &config));
     server.service(service.max_decoding_message_size(limit).max_encoding_message_size(limit)).serve()
+}
+
+/// Once the service drains, running and waiting requests are told, so that they can go on elsewhere.
+async fn leave(readiness: Readiness, engine: Arc<Denoiser>) {
+    let mut states = readiness.subscribe();
+    drop(readiness);
+    // An error means that the service is gone, and its engine with it.
+    if states.wait_for(|state| *state == State::Draining).await.is_ok() {
+        engine.begin_drain();
+    }
 }

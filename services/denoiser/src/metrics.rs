@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use darkroom_engine::{Observer, WasteReason};
+use darkroom_engine::{Budget, Observer, StepTime, Used, WasteReason};
 use darkroom_models::stage::TextMemory;
 use darkroom_service_kit::Metrics;
 use darkroom_stage_kit::metrics::{StageMetrics, count};
@@ -17,6 +17,11 @@ pub(crate) struct DenoiserMetrics {
     steps: Counter,
     wasted_steps: [(WasteReason, Counter); WasteReason::ALL.len()],
     text_bytes: Gauge,
+    batch_pixels: Gauge,
+    batch_bytes: Gauge,
+    checkpoints_sent: Counter,
+    checkpoints_received: Counter,
+    metrics: Metrics,
     /// There once the model is loaded.
     text_memory: OnceLock<TextMemory>,
 }
@@ -26,15 +31,46 @@ impl DenoiserMetrics {
         let help = "Evaluations of the UNet for pictures that were never finished, one for each picture in the batch";
         let wasted_steps = WasteReason::ALL
             .map(|reason| (reason, metrics.counter("wasted_steps_total", help, &[("reason", reason.as_str())])));
+        let checkpoints = |direction| {
+            let help = "Checkpoints told to callers, and those that work went on from";
+            metrics.counter("checkpoints_total", help, &[("direction", direction)])
+        };
         Self {
             stage: StageMetrics::new(metrics),
             batch_size: metrics.histogram("batch_size", "Pictures in one evaluation of the UNet", &[]),
             step_seconds: metrics.histogram("step_seconds", "Time of one evaluation of the UNet", &[]),
             steps: metrics.counter("steps_total", "Evaluations of the UNet, one for each picture in the batch", &[]),
             wasted_steps,
+            batch_pixels: metrics.gauge("batch_pixels", "Latent pixels of all rows in the batch", &[]),
+            batch_bytes: metrics.gauge("batch_bytes", "Memory charged to the pictures in the batch", &[]),
+            checkpoints_sent: checkpoints("sent"),
+            checkpoints_received: checkpoints("received"),
+            metrics: metrics.clone(),
             text_bytes: metrics.gauge("text_bytes", "Memory of the keys and values of the texts in use", &[]),
             text_memory: OnceLock::new(),
         }
+    }
+
+    /// The batch's bounds, and the evaluations that they follow from.
+    pub(crate) fn warmed_up(&self, budget: Budget, measured: &[StepTime]) {
+        let help = "Bound of the latent pixels of all rows in the batch";
+        self.metrics.gauge("batch_budget_pixels", help, &[]).set(budget.pixels as f64);
+        let help = "Bound of the memory charged to the pictures in the batch";
+        self.metrics.gauge("batch_budget_bytes", help, &[]).set(budget.bytes as f64);
+        for time in measured {
+            let help = "Time of one evaluation of so many rows of the default size, measured at start";
+            let labels = [("rows", time.rows.to_string())];
+            let labels = labels.each_ref().map(|(name, rows)| (*name, rows.as_str()));
+            self.metrics.gauge("warm_up_step_seconds", help, &labels).set(time.took.as_secs_f64());
+        }
+    }
+
+    pub(crate) fn checkpoint_sent(&self) {
+        self.checkpoints_sent.increment(1);
+    }
+
+    pub(crate) fn checkpoint_received(&self) {
+        self.checkpoints_received.increment(1);
     }
 
     /// Whom to ask for the memory that texts take.
@@ -63,7 +99,9 @@ impl Observer for DenoiserMetrics {
         self.stage.waiting(requests);
     }
 
-    fn running(&self, _requests: usize) {
+    fn running(&self, _requests: usize, used: Used) {
+        self.batch_pixels.set(used.pixels as f64);
+        self.batch_bytes.set(used.bytes as f64);
         if let Some(memory) = self.text_memory.get() {
             self.text_bytes.set(memory.bytes() as f64);
         }

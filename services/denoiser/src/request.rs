@@ -1,6 +1,6 @@
 //! From a message to an engine's request: every field is held against its range before anything is allocated from it.
 
-use darkroom_engine::{DenoiseRequest, Guidance, LatentSize};
+use darkroom_engine::{DenoiseRequest, Guidance, LatentSize, NoiseSource};
 use darkroom_models::noise::Generator;
 use darkroom_proto::tensor::TensorView;
 use darkroom_proto::v1;
@@ -9,6 +9,7 @@ use darkroom_service_kit::status::invalid_argument;
 use darkroom_stage_kit::refusal::{self, within};
 use tonic::Status;
 
+use crate::checkpoint;
 use crate::stage::DenoiserFacts;
 
 /// More tokens than any prompt has: long prompts are several times 77.
@@ -21,7 +22,8 @@ const UNGUIDED: f64 = 1.0;
 /// Checks a message and makes a request of it.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` for the first field that does not fit, with its value and what would.
+/// `INVALID_ARGUMENT` for the first field that does not fit, with its value and what would; `FAILED_PRECONDITION` for a
+/// checkpoint of another plan version.
 pub(crate) fn checked(
     facts: &DenoiserFacts,
     max_latent_side: u32,
@@ -37,17 +39,34 @@ pub(crate) fn checked(
     let tokens = prompt.shape()[0];
     let guidance = guidance(facts, message, tokens)?;
     let prompt_embeds = prompt.to_f32().map_err(|error| refusal::tensor(&error))?;
-    let mut noise = Generator::new(message.seed);
+    let channels = facts.latent_channels;
+    let resume_from = message.resume_from.as_ref();
+    let resume_from =
+        resume_from.map(|checkpoint| checkpoint::checked(checkpoint, &plan, channels, size)).transpose()?;
     Ok(DenoiseRequest {
         plan,
-        channels: facts.latent_channels,
+        channels,
         size,
         tokens,
         prompt_embeds,
         guidance,
-        noise: Box::new(move |n| noise.randn(n)),
+        noise: Box::new(SeedNoise(Generator::new(message.seed))),
         preview_every: message.preview_every as usize,
+        resume_from,
     })
+}
+
+/// The noise of a seed.
+struct SeedNoise(Generator);
+
+impl NoiseSource for SeedNoise {
+    fn fill(&mut self, out: &mut [f32]) {
+        self.0.fill(out);
+    }
+
+    fn skip(&mut self, len: usize) {
+        self.0.skip(len);
+    }
 }
 
 fn plan(facts: &DenoiserFacts, message: &v1::DenoiseRequest) -> Result<Plan, Status> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use darkroom_engine::Denoiser;
 use darkroom_proto::v1::{self, denoiser_server};
-use darkroom_samplers::Sampler;
+use darkroom_samplers::{Plan, Sampler};
 use darkroom_service_kit::deadline;
 use darkroom_stage_kit::facts::Facts;
 use darkroom_stage_kit::refusal;
@@ -20,22 +20,20 @@ use crate::request;
 use crate::stage::DenoiserFacts;
 
 pub(crate) struct DenoiserService {
-    engine: Denoiser,
+    engine: Arc<Denoiser>,
     facts: Facts<DenoiserFacts>,
     metrics: Arc<DenoiserMetrics>,
-    max_batch: u32,
     max_latent_side: u32,
 }
 
 impl DenoiserService {
     pub(crate) fn new(
-        engine: Denoiser,
+        engine: Arc<Denoiser>,
         facts: Facts<DenoiserFacts>,
         metrics: Arc<DenoiserMetrics>,
         config: &Config,
     ) -> Self {
-        let Config { max_batch, max_latent_side, .. } = *config;
-        Self { engine, facts, metrics, max_batch, max_latent_side }
+        Self { engine, facts, metrics, max_latent_side: config.max_latent_side }
     }
 }
 
@@ -50,13 +48,26 @@ impl denoiser_server::Denoiser for DenoiserService {
         self.metrics.stage.received(message.prompt_embeds.as_ref());
         self.metrics.stage.received(message.negative_prompt_embeds.as_ref());
         let request = request::checked(facts, self.max_latent_side, &message)?;
-        let accepted = Messages::accepted(request.plan.num_evaluations());
-        let messages =
-            Messages { size: request.size, channels: request.channels, latent_rgb: facts.latent_rgb.clone() };
+        let messages = Messages {
+            size: request.size,
+            channels: request.channels,
+            latent_rgb: facts.latent_rgb.clone(),
+            attempt: message.attempt,
+        };
+        let accepted = messages.accepted(request.evaluations());
         let events = self.engine.submit(request, deadline).map_err(|error| refusal::refused(STAGE, &error))?;
-        tracing::debug!(request_id = message.request_id, "accepted");
+        for state in message.resume_from.iter().flat_map(|checkpoint| &checkpoint.states) {
+            self.metrics.stage.received(state.tensor.as_ref());
+        }
+        if let Some(checkpoint) = &message.resume_from {
+            self.metrics.checkpoint_received();
+            let (request_id, attempt, evaluation) = (&message.request_id, message.attempt, checkpoint.evaluation);
+            tracing::info!(request_id, attempt, evaluation, "goes on from a checkpoint");
+        } else {
+            tracing::debug!(request_id = message.request_id, attempt = message.attempt, "accepted");
+        }
         let metrics = Arc::clone(&self.metrics);
-        let events = events.map(move |event| messages.message(event, |tensor| metrics.stage.sent(tensor)));
+        let events = events.map(move |event| messages.of(event, &metrics));
         Ok(Response::new(Box::pin(tokio_stream::once(Ok(accepted)).chain(events))))
     }
 
@@ -79,7 +90,8 @@ impl denoiser_server::Denoiser for DenoiserService {
             max_latent_side: self.max_latent_side,
             // Upsamplers match the size of their skip connection, so any size goes through the UNet.
             latent_multiple: 1,
-            max_batch: self.max_batch,
+            max_batch: count(facts.max_batch),
+            plan_version: Plan::VERSION,
         }))
     }
 
@@ -91,6 +103,8 @@ impl denoiser_server::Denoiser for DenoiserService {
             waiting: count(load.waiting),
             remaining_evaluations: load.remaining_evaluations,
             step_seconds: load.step_seconds,
+            remaining_seconds: load.remaining_seconds,
+            draining: load.draining,
         }))
     }
 }

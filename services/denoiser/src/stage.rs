@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 
-use darkroom_engine::{Budget, DenoiseModel, Denoiser, DenoiserOptions, LatentSize, Loaded, ModelError, Observer, Row};
+use darkroom_engine::run::held_bytes;
+use darkroom_engine::{
+    Cost, DenoiseModel, Denoiser, DenoiserOptions, LatentSize, Loaded, ModelError, Observer, Ready, Row,
+};
 use darkroom_models::config::Defaults;
 use darkroom_models::source::LatentRgb;
 use darkroom_models::stage::{self, Context, Device, UnetModel, UnetRow};
 use darkroom_proto::v1::StageInfo;
-use darkroom_samplers::NoiseSchedule;
+use darkroom_samplers::{NoiseSchedule, PlanRequest};
 use darkroom_stage_kit::model;
 
 use crate::config::Config;
+use crate::memory;
 use crate::metrics::DenoiserMetrics;
+use crate::warm_up::{Limits, warm_up};
 
 /// What is known of the model once it is loaded.
 pub(crate) struct DenoiserFacts {
@@ -21,6 +26,8 @@ pub(crate) struct DenoiserFacts {
     pub(crate) schedule: NoiseSchedule,
     pub(crate) defaults: Defaults,
     pub(crate) latent_rgb: LatentRgb,
+    /// Guided pictures of the default size that run together.
+    pub(crate) max_batch: usize,
 }
 
 /// Starts the thread that loads, warms and owns the UNet.
@@ -29,29 +36,45 @@ pub(crate) fn start(
     metrics: Arc<DenoiserMetrics>,
 ) -> std::io::Result<(Denoiser, Loaded<DenoiserFacts>)> {
     let queue_limit = config.queue_limit as usize;
-    let budget = Budget::pictures(config.max_batch as usize);
     let observer: Arc<dyn Observer> = metrics.clone();
-    let options = DenoiserOptions { name: "unet".to_owned(), queue_limit, budget, observer };
-    let args = config.model.clone();
+    let options = DenoiserOptions { name: "unet".to_owned(), queue_limit, observer };
+    let (args, max_batch, memory_limit) = (config.model.clone(), config.max_batch, config.memory_limit_mib);
     Denoiser::start(options, move || {
         let (source, compute) = model::open(&args)?;
         // Cheap and the likeliest to be wrong, so before the weights.
         let (schedule, defaults) = (NoiseSchedule::new(&source.schedule())?, source.defaults()?);
-        let latent_rgb = source.latent_rgb()?;
+        let (latent_rgb, factor) = (source.latent_rgb()?, source.vae_config()?.factor());
         let mut unet = stage::load_unet(&source, &compute)?;
-        unet.warm()?;
+        let size = LatentSize { height: defaults.height / factor, width: defaults.width / factor };
+        let warmed_up = warm_up(unet.as_mut(), size, max_batch.is_none())?;
+        let limits =
+            Limits { pictures: max_batch.map(|pictures| pictures as usize), bytes: memory_bytes(memory_limit) };
+        let budget = warmed_up.budget(size, limits);
+        metrics.warmed_up(budget, &warmed_up.measured);
         metrics.follow(unet.text_memory());
+        let most_pixels = most_pixels(unet.identity().device);
+        let unet = Unet { model: unet, most_pixels, token_bytes: warmed_up.token_bytes };
         let facts = DenoiserFacts {
-            info: model::stage_info(&source, unet.as_ref(), queue_limit),
-            latent_channels: unet.in_channels(),
-            cross_attention_dim: unet.cross_attention_dim(),
+            info: model::stage_info(&source, unet.model.as_ref(), queue_limit),
+            latent_channels: unet.model.in_channels(),
+            cross_attention_dim: unet.model.cross_attention_dim(),
+            max_batch: budget.holds(&unet.usual_cost(&schedule, &defaults, size)?),
             schedule,
             defaults,
             latent_rgb,
         };
-        let most_pixels = most_pixels(unet.identity().device);
-        Ok((Unet { model: unet, most_pixels }, facts))
+        tracing::info!(max_batch = facts.max_batch, pixels = budget.pixels, bytes = budget.bytes, "the batch's budget");
+        Ok(Ready { model: unet, budget, measured: warmed_up.measured, info: facts })
     })
+}
+
+/// What running requests may hold, where the operator says nothing: half of what is free once the model is loaded. The other
+/// half is for the passes' own buffers and for everybody else.
+fn memory_bytes(limit_mib: Option<u32>) -> usize {
+    match limit_mib {
+        Some(mib) => (mib as usize).saturating_mul(1 << 20),
+        None => memory::free().map_or(usize::MAX, |bytes| bytes / 2),
+    }
 }
 
 /// The UNet behind the engine's trait.
@@ -59,6 +82,21 @@ struct Unet {
     model: Box<dyn UnetModel>,
     /// Latent pixels of all rows in one forward pass at most; a single row may have more.
     most_pixels: usize,
+    /// Memory of a prepared text, for each of its tokens.
+    token_bytes: usize,
+}
+
+impl Unet {
+    /// What a guided picture of the default `size` takes.
+    fn usual_cost(&self, schedule: &NoiseSchedule, defaults: &Defaults, size: LatentSize) -> Result<Cost, ModelError> {
+        const ROWS: usize = 2;
+        const TOKENS: usize = 77;
+        let (sampler, num_inference_steps) = (defaults.sampler, defaults.num_inference_steps);
+        let plan = schedule.plan(&PlanRequest { sampler, num_inference_steps, eta: 0.0 })?;
+        let elements = self.model.in_channels() * size.pixels();
+        let bytes = held_bytes(&plan, elements, ROWS) + ROWS * self.context_bytes(TOKENS);
+        Ok(Cost { size, rows: ROWS, bytes })
+    }
 }
 
 /// On a CPU a pass of eight 512×512 rows keeps all threads busy; more rows in it would only take more memory. Bits do not
@@ -75,6 +113,10 @@ impl DenoiseModel for Unet {
 
     fn prepare(&mut self, prompt_embeds: &[f32], tokens: usize) -> Result<Context, ModelError> {
         Ok(self.model.context(prompt_embeds, tokens)?)
+    }
+
+    fn context_bytes(&self, tokens: usize) -> usize {
+        self.token_bytes.saturating_mul(tokens)
     }
 
     fn predict(&mut self, rows: &[Row<'_, Context>], size: LatentSize) -> Result<Vec<Vec<f32>>, ModelError> {

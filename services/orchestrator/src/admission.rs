@@ -132,6 +132,11 @@ impl Slot {
         self.steps_left = left;
     }
 
+    /// Seconds that a step of the picture is expected to take, if anything was measured.
+    pub(crate) fn expected_step(&self) -> Option<f64> {
+        self.admission.lock().queue.expected_step(self.ticket)
+    }
+
     /// The picture took `seconds` here.
     pub(crate) fn measure(&self, seconds: f64) {
         self.admission.lock().queue.measure(self.ticket, seconds);

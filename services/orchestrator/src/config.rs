@@ -5,32 +5,56 @@ use std::time::Duration;
 use darkroom_service_kit::{ServerConfig, ServiceConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::running::Keeping;
+use crate::stages::silence::Patience;
+
 /// All settings, with their defaults: one worker a stage on this machine's usual ports.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize)]
 pub struct Config {
-    /// Addresses of the text encoders, separated by commas.
+    /// Addresses of the text encoders, separated by commas; dns:///NAME:PORT is every address that NAME has, looked up again and again.
     #[arg(long, value_name = "ADDR,…", value_delimiter = ',', help_heading = "Stages")]
     pub text_encoders: Vec<String>,
-    /// Addresses of the denoisers, separated by commas.
+    /// Addresses of the denoisers, separated by commas; dns:///NAME:PORT is every address that NAME has, looked up again and again.
     #[arg(long, value_name = "ADDR,…", value_delimiter = ',', help_heading = "Stages")]
     pub denoisers: Vec<String>,
-    /// Addresses of the VAEs, separated by commas.
+    /// Addresses of the VAEs, separated by commas; dns:///NAME:PORT is every address that NAME has, looked up again and again.
     #[arg(long, value_name = "ADDR,…", value_delimiter = ',', help_heading = "Stages")]
     pub vaes: Vec<String>,
-    /// Milliseconds between two looks at a worker's health.
+    /// Milliseconds between two look-ups of a dns:/// name.
+    #[arg(long, value_name = "MS", help_heading = "Stages", value_parser = clap::value_parser!(u64).range(10..))]
+    pub resolve_interval_ms: u64,
+    /// Milliseconds between two looks at a worker's health and load.
     #[arg(long, value_name = "MS", help_heading = "Stages", value_parser = clap::value_parser!(u64).range(10..))]
     pub check_interval_ms: u64,
     /// Seconds that a request waits for a stage that has no ready worker, before it is refused.
     #[arg(long, value_name = "S", help_heading = "Stages")]
     pub no_worker_wait_seconds: u64,
+    /// Seconds that work which has begun, or was let into the queue, waits for a worker to go on with.
+    #[arg(long, value_name = "S", help_heading = "Recovery")]
+    pub recovery_wait_seconds: u64,
+    /// Evaluations' time without a word after which a denoiser that shows no other sign of life is given up.
+    #[arg(long, value_name = "X", help_heading = "Recovery", value_parser = positive)]
+    pub hang_evaluations: f64,
+    /// Milliseconds that a denoiser may always be silent, however fast it is.
+    #[arg(long, value_name = "MS", help_heading = "Recovery", value_parser = clap::value_parser!(u64).range(10..))]
+    pub hang_floor_ms: u64,
+    /// Tries of one piece of work, one after the other, that get no further.
+    #[arg(long, value_name = "N", help_heading = "Recovery", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tries: u32,
+    /// Of 100 calls, how many may be tried again in the long run.
+    #[arg(long, value_name = "N", help_heading = "Recovery", value_parser = clap::value_parser!(u32).range(..=100))]
+    pub retry_percent: u32,
+    /// Tries that are saved up for bad times, and flow in within a minute.
+    #[arg(long, value_name = "N", help_heading = "Recovery")]
+    pub retry_reserve: u32,
     /// Seconds that a text encoder gets for an answer.
     #[arg(long, value_name = "S", help_heading = "Stages", value_parser = clap::value_parser!(u64).range(1..))]
     pub text_timeout_seconds: u64,
     /// Seconds that a VAE gets for an answer.
     #[arg(long, value_name = "S", help_heading = "Stages", value_parser = clap::value_parser!(u64).range(1..))]
     pub vae_timeout_seconds: u64,
-    /// Seconds without any event after which a denoiser is given up.
-    #[arg(long, value_name = "S", help_heading = "Stages", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Seconds of silence after which a denoiser is given up, however slow it is.
+    #[arg(long, value_name = "S", help_heading = "Recovery", value_parser = clap::value_parser!(u64).range(1..))]
     pub denoise_stall_seconds: u64,
     /// Requests that may wait; further ones are refused with a retry delay.
     #[arg(long, value_name = "N", help_heading = "Requests", value_parser = clap::value_parser!(u32).range(1..))]
@@ -41,6 +65,19 @@ pub struct Config {
     /// Largest width and height in pixels.
     #[arg(long, value_name = "N", help_heading = "Requests", value_parser = clap::value_parser!(u32).range(64..=2048))]
     pub max_side: u32,
+    /// Seconds that a request with a request_id of its own goes on after its client's connection broke, so that a retry can join
+    /// it. A client that cancels ends it at once.
+    #[arg(long, value_name = "S", help_heading = "Requests")]
+    pub rejoin_grace_seconds: u64,
+    /// Seconds that its pictures are kept when it is done, for a retry that comes a little late. 0 keeps none.
+    #[arg(long, value_name = "S", help_heading = "Requests")]
+    pub keep_finished_seconds: u64,
+    /// Bytes of all pictures that are kept so.
+    #[arg(long, value_name = "N", help_heading = "Requests")]
+    pub keep_finished_bytes: usize,
+    /// Bytes of prompts' embeddings that are kept; an embedding of v1 has 236,544. 0 keeps none.
+    #[arg(long, value_name = "N", help_heading = "Requests")]
+    pub prompt_cache_bytes: u64,
     /// Seconds a step of a 512x512 picture is taken to last until the first was measured; only the autoscaling signal uses it.
     #[arg(long, value_name = "S", help_heading = "Requests", value_parser = positive)]
     pub assumed_step_seconds: f64,
@@ -56,14 +93,25 @@ impl Default for Config {
             text_encoders: vec!["127.0.0.1:7001".into()],
             denoisers: vec!["127.0.0.1:7003".into()],
             vaes: vec!["127.0.0.1:7002".into()],
+            resolve_interval_ms: 5000,
             check_interval_ms: 1000,
             no_worker_wait_seconds: 0,
+            recovery_wait_seconds: 30,
+            hang_evaluations: 10.0,
+            hang_floor_ms: 5000,
+            max_tries: 4,
+            retry_percent: 20,
+            retry_reserve: 64,
             text_timeout_seconds: 60,
             vae_timeout_seconds: 300,
             denoise_stall_seconds: 300,
             queue_limit: 256,
             max_images: 16,
             max_side: 2048,
+            rejoin_grace_seconds: 10,
+            keep_finished_seconds: 30,
+            keep_finished_bytes: 64 << 20,
+            prompt_cache_bytes: 64 << 20,
             assumed_step_seconds: 1.0,
             server: ServerConfig::on_port(7000),
         }
@@ -75,8 +123,32 @@ impl Config {
         Duration::from_millis(self.check_interval_ms)
     }
 
+    pub(crate) fn resolve_interval(&self) -> Duration {
+        Duration::from_millis(self.resolve_interval_ms)
+    }
+
     pub(crate) fn no_worker_wait(&self) -> Duration {
         Duration::from_secs(self.no_worker_wait_seconds)
+    }
+
+    /// Never shorter than what new requests wait.
+    pub(crate) fn recovery_wait(&self) -> Duration {
+        Duration::from_secs(self.recovery_wait_seconds).max(self.no_worker_wait())
+    }
+
+    pub(crate) fn keeping(&self) -> Keeping {
+        Keeping {
+            rejoin_grace: Duration::from_secs(self.rejoin_grace_seconds),
+            finished: Duration::from_secs(self.keep_finished_seconds),
+            finished_bytes: self.keep_finished_bytes,
+        }
+    }
+
+    pub(crate) fn patience(&self) -> Patience {
+        let most = Duration::from_secs(self.denoise_stall_seconds);
+        // Two looks must be missed before they say anything.
+        let least = Duration::from_millis(self.hang_floor_ms).max(2 * self.check_interval()).min(most);
+        Patience { evaluations: self.hang_evaluations, least, most }
     }
 }
 

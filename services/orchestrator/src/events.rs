@@ -1,16 +1,20 @@
 //! A request's progress as the messages of its stream: the only place that makes them.
 
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use darkroom_proto::v1::{self, GenerateEvent, Tensor, generate_event::Event};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::watch;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::WatchStream;
 use tonic::Status;
 
 use crate::job::Job;
+use crate::journal::{Item, Journal};
 use crate::queue::Standing;
-
-/// Events that may wait for a slow client. Beyond it, steps are left out and everything else waits.
-const BUFFER: usize = 64;
 
 /// A request field's caveat.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,31 +55,25 @@ pub(crate) struct Times {
     pub(crate) total: f64,
 }
 
-/// The client has gone; whoever learns it stops.
-#[derive(Debug)]
-pub(crate) struct Gone;
-
-/// The sending end of a request's stream.
-#[derive(Clone)]
-pub(crate) struct Events {
+/// What a request tells, for as many readers as there are. Writing never waits for one.
+pub(crate) struct Log {
     request_id: String,
-    sender: mpsc::Sender<Result<GenerateEvent, Status>>,
+    journal: Mutex<Journal>,
+    news: watch::Sender<()>,
 }
 
-impl Events {
-    /// Both ends of a stream.
-    pub(crate) fn channel(request_id: &str) -> (Self, ReceiverStream<Result<GenerateEvent, Status>>) {
-        let (sender, receiver) = mpsc::channel(BUFFER);
-        (Self { request_id: request_id.to_owned(), sender }, ReceiverStream::new(receiver))
+impl Log {
+    pub(crate) fn new(request_id: &str) -> Self {
+        Self { request_id: request_id.to_owned(), journal: Mutex::default(), news: watch::Sender::new(()) }
     }
 
-    pub(crate) async fn queued(&self, standing: Standing) -> Result<(), Gone> {
+    pub(crate) fn queued(&self, standing: Standing) {
         let estimated_seconds = standing.estimated.map_or(0.0, |estimated| estimated.as_secs_f64());
         let position = u32::try_from(standing.position).unwrap_or(u32::MAX);
-        self.send(Event::Queued(v1::Queued { position, estimated_seconds })).await
+        self.write(Event::Queued(v1::Queued { position, estimated_seconds }));
     }
 
-    pub(crate) async fn started(&self, job: &Job) -> Result<(), Gone> {
+    pub(crate) fn started(&self, job: &Job) {
         let started = v1::Started {
             model: job.model.clone(),
             width: job.width,
@@ -88,10 +86,9 @@ impl Events {
             eta: job.eta,
             clip_skip: job.clip_skip,
         };
-        self.send(Event::Started(started)).await
+        self.write(Event::Started(started));
     }
 
-    /// Never waits: a client that reads slowly misses steps, and holds up no denoiser.
     pub(crate) fn step(&self, image_index: u32, step: u32, of: u32, preview: Option<Preview>) {
         let preview = preview.map(|preview| v1::Preview {
             data: preview.data,
@@ -99,11 +96,10 @@ impl Events {
             width: preview.width,
             height: preview.height,
         });
-        let event = Event::Step(v1::Step { image_index, step, of, preview });
-        _ = self.sender.try_send(Ok(self.event(event)));
+        self.write(Event::Step(v1::Step { image_index, step, of, preview }));
     }
 
-    pub(crate) async fn image(&self, job: &Job, finished: Finished) -> Result<(), Gone> {
+    pub(crate) fn image(&self, job: &Job, finished: Finished) {
         let (data, media_type, latents) = match finished.content {
             Content::File { data, media_type } => (data, media_type, None),
             Content::Latents(latents) => (Bytes::new(), "", Some(latents)),
@@ -119,26 +115,20 @@ impl Events {
             parameters: finished.parameters,
             latents,
         };
-        self.send(Event::Image(image)).await
+        self.write(Event::Image(image));
     }
 
-    pub(crate) async fn image_failed(&self, job: &Job, index: u32, status: &Status) -> Result<(), Gone> {
+    pub(crate) fn image_failed(&self, job: &Job, index: u32, status: &Status) {
         let failed = v1::ImageFailed {
             image_index: index,
             seed: job.image_seed(index),
             code: status.code().into(),
             message: status.message().to_owned(),
         };
-        self.send(Event::ImageFailed(failed)).await
+        self.write(Event::ImageFailed(failed));
     }
 
-    pub(crate) async fn completed(
-        &self,
-        job: &Job,
-        failed: u32,
-        times: Times,
-        warnings: Vec<Warning>,
-    ) -> Result<(), Gone> {
+    pub(crate) fn completed(&self, job: &Job, failed: u32, times: Times, warnings: Vec<Warning>) {
         let warnings = warnings.into_iter().map(|warning| v1::Warning {
             field: warning.field.into(),
             message: format!("{}: {}", warning.field, warning.message),
@@ -155,19 +145,86 @@ impl Events {
             images: job.num_images - failed,
             failed,
         };
-        self.send(Event::Completed(completed)).await
+        self.write(Event::Completed(completed));
     }
 
-    /// The stream's end, when it is not `completed`.
-    pub(crate) async fn end(&self, status: Status) {
-        _ = self.sender.send(Err(status)).await;
+    /// The end, when it is not `completed`.
+    pub(crate) fn fail(&self, status: Status) {
+        self.journal().fail(status);
+        self.news.send_replace(());
     }
 
-    async fn send(&self, event: Event) -> Result<(), Gone> {
-        self.sender.send(Ok(self.event(event))).await.map_err(|_| Gone)
+    /// Whether all pictures were made.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.journal().is_whole()
     }
 
-    fn event(&self, event: Event) -> GenerateEvent {
-        GenerateEvent { request_id: self.request_id.clone(), event: Some(event) }
+    /// Bytes of the pictures in it.
+    pub(crate) fn bytes(&self) -> usize {
+        self.journal().bytes()
+    }
+
+    fn write(&self, event: Event) {
+        self.journal().write(GenerateEvent { request_id: self.request_id.clone(), event: Some(event) });
+        self.news.send_replace(());
+    }
+
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads a log to its end. One that is slow misses steps, and holds up nobody.
+pub(crate) struct Reader {
+    log: Arc<Log>,
+    news: WatchStream<()>,
+    seen: u64,
+    ahead: VecDeque<Item>,
+    ended: bool,
+}
+
+impl Reader {
+    /// Who is there from the start.
+    pub(crate) fn first(log: &Arc<Log>) -> Self {
+        Self::new(log, |_| (Vec::new(), 0))
+    }
+
+    /// Who comes later: begins with where it stands.
+    pub(crate) fn late(log: &Arc<Log>) -> Self {
+        Self::new(log, Journal::replay)
+    }
+
+    fn new(log: &Arc<Log>, look: impl FnOnce(&Journal) -> (Vec<Item>, u64)) -> Self {
+        let journal = log.journal();
+        let (ahead, seen) = look(&journal);
+        let ended = journal.has_ended() && !ahead.is_empty();
+        drop(journal);
+        let news = WatchStream::new(log.news.subscribe());
+        Self { log: Arc::clone(log), news, seen, ahead: ahead.into(), ended }
+    }
+}
+
+impl Stream for Reader {
+    type Item = Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        loop {
+            if let Some(item) = self.ahead.pop_front() {
+                return Poll::Ready(Some(item));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            // The log lives as long as its reader, and so does the sender of its news.
+            if Pin::new(&mut self.news).poll_next(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let (news, seen, ended) = {
+                let journal = self.log.journal();
+                let (news, seen) = journal.since(self.seen);
+                (news, seen, journal.has_ended())
+            };
+            (self.ahead, self.seen, self.ended) = (news.into(), seen, ended);
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! The life of a request: queue, text, then each picture's denoising, decoding and file, each told as an event.
 //!
-//! Everything here lives in the request's one task, and its pictures in a `JoinSet` inside it: when the client's stream drops,
+//! Everything here lives in the request's one task, and its pictures in a `JoinSet` inside it: when the last listener has gone,
 //! the task is aborted, the set with it, and so every call to a stage.
 
+mod denoise;
 mod image_task;
+pub(crate) mod track;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,13 +17,13 @@ use tokio::time::{MissedTickBehavior, interval};
 use tonic::{Code, Status};
 
 use crate::admission::{Place, Slot};
-use crate::events::{Events, Gone, Times, Warning};
+use crate::events::{Log, Times, Warning};
 use crate::job::Job;
 use crate::model::Model;
 use crate::prompts::{Embeddings, Prompts};
 use crate::queue::Standing;
 use crate::stages::calls::{Calls, refusal};
-use image_task::{ImageFailed, ImageTask, ImageTimes};
+use image_task::{ImageTask, ImageTimes};
 
 /// Positions are told at most this often.
 const POSITIONS: Duration = Duration::from_secs(1);
@@ -30,8 +32,10 @@ const POSITIONS: Duration = Duration::from_secs(1);
 pub(crate) struct Generator {
     pub(crate) calls: Arc<Calls>,
     pub(crate) prompts: Prompts,
-    /// How long a request waits for a stage that is away.
-    pub(crate) patience: Duration,
+    /// How long a new request waits for a stage that is away.
+    pub(crate) no_worker_wait: Duration,
+    /// How long one that was admitted does.
+    pub(crate) recovery_wait: Duration,
 }
 
 /// One admitted request.
@@ -41,47 +45,28 @@ pub(crate) struct Request {
     pub(crate) place: Place,
     pub(crate) deadline: Option<Instant>,
     pub(crate) arrived: Instant,
-    pub(crate) events: Events,
-}
-
-/// Why a request ends without `completed`.
-enum End {
-    /// Nobody listens any more.
-    Gone,
-    Failed(Status),
-}
-
-impl From<Gone> for End {
-    fn from(_: Gone) -> Self {
-        Self::Gone
-    }
-}
-
-impl From<Status> for End {
-    fn from(status: Status) -> Self {
-        Self::Failed(status)
-    }
+    pub(crate) log: Arc<Log>,
 }
 
 impl Generator {
     /// Sees the request through to its last event.
     pub(crate) async fn run(self: Arc<Self>, request: Request) {
-        let events = request.events.clone();
+        let log = Arc::clone(&request.log);
         let request_id = request.job.request_id.clone();
         match self.live(request).await {
             Ok(()) => tracing::info!(%request_id, "completed"),
-            Err(End::Gone) => tracing::info!(%request_id, "the client has gone"),
-            Err(End::Failed(status)) => {
+            Err(status) => {
                 tracing::warn!(%request_id, code = ?status.code(), "failed: {}", status.message());
-                events.end(status).await;
+                log.fail(status);
             }
         }
     }
 
-    async fn live(&self, mut request: Request) -> Result<(), End> {
+    async fn live(&self, mut request: Request) -> Result<(), Status> {
         let slot = self.wait(&mut request).await?;
         let queue = request.arrived.elapsed();
-        request.events.started(&request.job).await?;
+        self.pin(&mut request).await?;
+        request.log.started(&request.job);
 
         let text_started = Instant::now();
         let Embeddings { prompt, negative, warnings } =
@@ -93,7 +78,7 @@ impl Generator {
             job: Arc::clone(&request.job),
             model: Arc::clone(&request.model),
             deadline: request.deadline,
-            events: request.events.clone(),
+            log: Arc::clone(&request.log),
             prompt,
             negative,
         };
@@ -102,7 +87,7 @@ impl Generator {
     }
 
     /// Waits for the first slot and tells the position meanwhile.
-    async fn wait(&self, request: &mut Request) -> Result<Slot, End> {
+    async fn wait(&self, request: &mut Request) -> Result<Slot, Status> {
         let mut told: Option<Standing> = None;
         let mut lost = pin!(self.stage_lost());
         let mut tick = interval(POSITIONS);
@@ -111,26 +96,38 @@ impl Generator {
             tokio::select! {
                 biased;
                 slot = request.place.slot() => {
-                    return slot.ok_or_else(|| End::Failed(Status::internal("the queue has gone")));
+                    return slot.ok_or_else(|| Status::internal("the queue has gone"));
                 }
                 // Without a worker nobody's turn comes: that is told, not waited out.
-                error = &mut lost => return Err(End::Failed(error)),
+                error = &mut lost => return Err(error),
                 _ = tick.tick() => {
                     let standing = request.place.standing();
                     if let Some(standing) = standing.filter(|standing| Some(standing.position) != told.map(|t| t.position)) {
                         told = Some(standing);
-                        request.events.queued(standing).await?;
+                        request.log.queued(standing);
                     }
                 }
             }
         }
     }
 
+    /// From here on the request keeps to the workers' revisions and precisions of now, which others may have taken over while it
+    /// waited.
+    async fn pin(&self, request: &mut Request) -> Result<(), Status> {
+        let model = self.calls.stages.model_within(self.recovery_wait).await.map_err(|error| refusal(&error))?;
+        if !request.model.allows_the_same_as(&model) {
+            let message = "another model is served than when the request came, with other limits; send it again";
+            return Err(status::failed_precondition(&model.name, message));
+        }
+        request.model = Arc::new(model);
+        Ok(())
+    }
+
     /// Ends when a stage has been away for longer than requests wait.
     async fn stage_lost(&self) -> Status {
         let mut changes = self.calls.stages.subscribe();
         loop {
-            if let Err(error) = self.calls.stages.model_within(self.patience).await {
+            if let Err(error) = self.calls.stages.model_within(self.recovery_wait).await {
                 return refusal(&error);
             }
             if changes.changed().await.is_err() {
@@ -147,7 +144,7 @@ impl Generator {
         first: Slot,
         mut times: Times,
         warnings: Vec<Warning>,
-    ) -> Result<(), End> {
+    ) -> Result<(), Status> {
         let started = Instant::now();
         let (job, task) = (Arc::clone(&request.job), Arc::new(task));
         let mut running = JoinSet::new();
@@ -170,7 +167,7 @@ impl Generator {
                             times.vae += vae.as_secs_f64();
                         }
                         (index, Err(status)) => {
-                            self.failed(&request, index, &status).await?;
+                            self.failed(&request, index, &status)?;
                             failures.push(status);
                         }
                     }
@@ -181,33 +178,28 @@ impl Generator {
         if failed == job.num_images
             && let Some(status) = failures.pop()
         {
-            return Err(End::Failed(status));
+            return Err(status);
         }
         times.denoiser = (denoised - started).as_secs_f64();
         times.total = request.arrived.elapsed().as_secs_f64();
-        request.events.completed(&job, failed, times, warnings).await?;
+        request.log.completed(&job, failed, times, warnings);
         Ok(())
     }
 
     /// One picture could not be made. Past the deadline none can, and the request ends.
-    async fn failed(&self, request: &Request, index: u32, status: &Status) -> Result<(), End> {
+    fn failed(&self, request: &Request, index: u32, status: &Status) -> Result<(), Status> {
         if request.deadline.is_some() && status.code() == Code::DeadlineExceeded {
-            return Err(End::Failed(status::deadline_exceeded()));
+            return Err(status::deadline_exceeded());
         }
         self.calls.metrics.images_failed_total.increment(1);
-        request.events.image_failed(&request.job, index, status).await?;
+        request.log.image_failed(&request.job, index, status);
         Ok(())
     }
 }
 
 /// A picture's task ends with its picture, its status, or a panic that it keeps to itself.
 fn outcome(
-    joined: Result<(u32, Result<ImageTimes, ImageFailed>), JoinError>,
-) -> Result<(u32, Result<ImageTimes, Status>), End> {
-    match joined {
-        Ok((index, Ok(times))) => Ok((index, Ok(times))),
-        Ok((index, Err(ImageFailed::Status(status)))) => Ok((index, Err(status))),
-        Ok((_, Err(ImageFailed::Gone))) => Err(End::Gone),
-        Err(error) => Err(End::Failed(Status::internal(format!("a picture's task failed: {error}")))),
-    }
+    joined: Result<(u32, Result<ImageTimes, Status>), JoinError>,
+) -> Result<(u32, Result<ImageTimes, Status>), Status> {
+    joined.map_err(|error| Status::internal(format!("a picture's task failed: {error}")))
 }

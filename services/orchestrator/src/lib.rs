@@ -2,17 +2,24 @@
 //!
 //! - `service` is the gRPC edge; `validate` turns a request into a checked `Job`, `events` turns progress into messages.
 //! - `queue` decides who is next, as a plain struct; `admission` hands its places to tasks as guards.
-//! - `stages` knows the workers: who is ready, who is least busy, whether their models fit together; `stages::calls` speaks to them.
-//! - `generate` is the life of a request; `prompts`, `picture` and `parameters` are its steps.
+//! - `stages` knows the workers: who is there, who is ready, who is least busy; `selection` says which of them serve together, and
+//!   `stages::calls` speaks to them, again and elsewhere if need be.
+//! - `generate` is the life of a request, and `generate::denoise` that of a picture over all denoisers that it takes;
+//!   `prompts` with its `embedding_cache`, `picture` and `parameters` are its steps.
 //!
-//! Cancelling is dropping: a client's stream owns the task of its request, the task owns its images' tasks, and those own the
-//! streams from the stages.
+//! - `running` knows the requests by name: `journal` lets several listeners hear one, `finished` keeps results for a moment.
+//!
+//! Cancelling is dropping: the last listener's stream owns the task of its request, the task owns its images' tasks, and those
+//! own the streams from the stages.
 
 mod admission;
 mod config;
+mod embedding_cache;
 mod events;
+mod finished;
 mod generate;
 mod job;
+mod journal;
 mod metrics;
 mod model;
 mod parameters;
@@ -20,6 +27,7 @@ mod picture;
 mod prompts;
 mod queue;
 mod running;
+mod selection;
 mod service;
 mod stages;
 mod start;

@@ -5,9 +5,19 @@ use std::time::Duration;
 use darkroom_service_kit::Metrics;
 use metrics::{Counter, Gauge, Histogram};
 
+use crate::generate::track::Resume;
 use crate::model::Model;
 use crate::queue::Queue;
+use crate::selection::Identity;
 use crate::stages::Stage;
+use crate::stages::fault::Fault;
+
+/// What a worker can be: one that gets work, or why it does not.
+const WORKER_STATES: [&str; 7] =
+    ["ready", "unreachable", "starting", "draining", "retired", "misfit_revision", "misfit_precision"];
+
+/// Why pictures go on elsewhere.
+const RESUME_REASONS: [&str; 5] = ["died", "hung", "drained", "busy", "plan_version"];
 
 /// Handles into this instance's recorder.
 pub(crate) struct OrchestratorMetrics {
@@ -18,6 +28,13 @@ pub(crate) struct OrchestratorMetrics {
     pub(crate) images_total: Counter,
     pub(crate) images_failed_total: Counter,
     pub(crate) prompt_cache_hits_total: Counter,
+    pub(crate) prompt_cache_misses_total: Counter,
+    pub(crate) prompt_cache_bytes: Gauge,
+    pub(crate) retries_refused_total: Counter,
+    pub(crate) finished_bytes: Gauge,
+    resumed_evaluations_total: Counter,
+    repeated_steps_total: Counter,
+    checkpoint_bytes: Gauge,
 }
 
 impl OrchestratorMetrics {
@@ -41,10 +58,52 @@ impl OrchestratorMetrics {
                 "Embeddings taken from memory instead of a text encoder",
                 &[],
             ),
+            prompt_cache_misses_total: registry.counter(
+                "prompt_cache_misses_total",
+                "Embeddings that a text encoder was asked for",
+                &[],
+            ),
+            prompt_cache_bytes: registry.gauge("prompt_cache_bytes", "Memory of the embeddings that are kept", &[]),
+            retries_refused_total: registry.counter(
+                "retries_refused_total",
+                "Tries that the budget did not allow",
+                &[],
+            ),
+            finished_bytes: registry.gauge(
+                "finished_bytes",
+                "Memory of finished requests' pictures that are kept",
+                &[],
+            ),
+            resumed_evaluations_total: registry.counter(
+                "resumed_evaluations_total",
+                "Evaluations of the UNet that resumed pictures did not have to repeat",
+                &[],
+            ),
+            repeated_steps_total: registry.counter(
+                "repeated_steps_total",
+                "Steps that were told to be done and were done again, because no checkpoint of them had come",
+                &[],
+            ),
+            checkpoint_bytes: registry.gauge(
+                "checkpoint_bytes",
+                "Memory of the checkpoints that are kept, one for each running picture",
+                &[],
+            ),
             registry,
         };
+        for state in ["running", "finished"] {
+            metrics.joins(state).increment(0);
+        }
+        for reason in RESUME_REASONS {
+            metrics.resumes(reason).increment(0);
+        }
+        for stage in [Stage::TextEncoder, Stage::Vae] {
+            for fault in [Fault::Died, Fault::Hung, Fault::Busy] {
+                metrics.retries(stage, fault).increment(0);
+            }
+        }
         for stage in Stage::ALL {
-            metrics.set_workers(stage, 0, 0);
+            metrics.set_workers(stage, std::iter::empty());
             metrics.sent(stage, 0);
             metrics.received(stage, 0);
         }
@@ -63,6 +122,43 @@ impl OrchestratorMetrics {
         self.registry.histogram("stage_seconds", help, &[("stage", stage)]).record(took.as_secs_f64());
     }
 
+    /// A request came again and joined the one that runs, or is done.
+    pub(crate) fn joined(&self, state: &'static str) {
+        self.joins(state).increment(1);
+    }
+
+    fn joins(&self, state: &'static str) -> Counter {
+        let help = "Requests that came again and joined one that runs, or got the result of one that is done";
+        self.registry.counter("joins_total", help, &[("state", state)])
+    }
+
+    /// A call was made again on another worker.
+    pub(crate) fn retried(&self, stage: Stage, fault: Fault) {
+        self.retries(stage, fault).increment(1);
+    }
+
+    fn retries(&self, stage: Stage, fault: Fault) -> Counter {
+        let help = "Calls made again on another worker, by what the one before did";
+        self.registry.counter("retries_total", help, &[("stage", stage.name()), ("reason", fault.name())])
+    }
+
+    /// A picture goes on with another worker: what that saved, and what had to be done again.
+    pub(crate) fn resumed(&self, reason: &'static str, resume: &Resume) {
+        self.resumes(reason).increment(1);
+        self.resumed_evaluations_total.increment(resume.saved_evaluations.into());
+        self.repeated_steps_total.increment(resume.repeated_steps.into());
+    }
+
+    fn resumes(&self, reason: &'static str) -> Counter {
+        let help = "Pictures that went on with another denoiser, by what became of the one before";
+        self.registry.counter("resumes_total", help, &[("reason", reason)])
+    }
+
+    /// The checkpoint that is kept for a picture has another size now.
+    pub(crate) fn checkpoint_bytes(&self, before: usize, now: usize) {
+        self.checkpoint_bytes.increment(now as f64 - before as f64);
+    }
+
     pub(crate) fn sent(&self, stage: Stage, bytes: usize) {
         self.tensor_bytes(stage, "sent", bytes);
     }
@@ -77,11 +173,13 @@ impl OrchestratorMetrics {
         self.registry.counter("tensor_bytes_total", help, &labels).increment(bytes as u64);
     }
 
-    pub(crate) fn set_workers(&self, stage: Stage, ready: usize, away: usize) {
-        let help = "Workers of a stage, by whether they take work";
-        for (state, count) in [("ready", ready), ("away", away)] {
+    /// The states of all of a stage's workers.
+    pub(crate) fn set_workers(&self, stage: Stage, states: impl Iterator<Item = &'static str>) {
+        let states: Vec<_> = states.collect();
+        for state in WORKER_STATES {
             let labels = [("stage", stage.name()), ("state", state)];
-            self.registry.gauge("workers", help, &labels).set(count as f64);
+            let count = states.iter().filter(|found| **found == state).count();
+            self.registry.gauge("workers", "Workers of a stage, by what they are", &labels).set(count as f64);
         }
     }
 
@@ -89,7 +187,9 @@ impl OrchestratorMetrics {
     pub(crate) fn set_model(&self, old: Option<&Model>, new: Option<&Model>) {
         for (model, value) in [(old, 0.0), (new, 1.0)] {
             if let Some(model) = model {
-                let labels = [("model", model.name.as_str()), ("text_revision", model.text_revision.as_str())];
+                let Identity { revision, precision } = &model.pins.text_encoder;
+                let text_revision = format!("{revision}/{precision}");
+                let labels = [("model", model.name.as_str()), ("text_revision", text_revision.as_str())];
                 let help = "1 for the model that is served";
                 self.registry.gauge("model_info", help, &labels).set(value);
             }

@@ -1,7 +1,6 @@
 //! The one model that the stages' workers run together, and whether their parts fit.
 
-use darkroom_proto::v1::{DenoiserInfo, StageInfo, TextEncoderInfo, VaeInfo};
-
+use crate::selection::{Identity, Pins};
 use crate::stages::{Info, Stage};
 
 /// Smallest side of a picture in pixels.
@@ -10,6 +9,8 @@ const MIN_SIDE: u32 = 64;
 /// What requests may ask of the model, from what its three stages say of themselves.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Model {
+    /// Who serves it: requests keep to these.
+    pub(crate) pins: Pins,
     pub(crate) name: String,
     pub(crate) defaults: Defaults,
     pub(crate) samplers: Vec<String>,
@@ -26,8 +27,6 @@ pub(crate) struct Model {
     pub(crate) latent_channels: usize,
     /// Pixels a latent.
     pub(crate) factor: u32,
-    /// Names the text encoder's weights and arithmetic: embeddings of another one are different embeddings.
-    pub(crate) text_revision: String,
 }
 
 /// What a request uses for a field that it leaves out.
@@ -48,32 +47,16 @@ pub(crate) struct Misfit {
     pub(crate) message: String,
 }
 
-/// A ready worker's address with what it says of itself.
-pub(crate) type Member<'a> = (&'a str, &'a Info);
-
 impl Model {
-    /// Puts the model together from the ready workers of all stages.
+    /// Puts the model together from one worker's info for each stage.
     ///
-    /// `Ok(None)` when a stage has no member.
-    pub(crate) fn of(members: &[Member<'_>]) -> Result<Option<Self>, Misfit> {
-        for stage in Stage::ALL {
-            same_revision(stage, members)?;
-        }
-        let (mut text, mut denoiser, mut vae) = (None, None, None);
-        for (_, info) in members {
-            match info {
-                Info::TextEncoder(info) => text = Some(info),
-                Info::Denoiser(info) => denoiser = Some(info),
-                Info::Vae(info) => vae = Some(info),
-            }
-        }
-        match (text, denoiser, vae) {
-            (Some(text), Some(denoiser), Some(vae)) => Self::join(text, denoiser, vae).map(Some),
-            _ => Ok(None),
-        }
-    }
-
-    fn join(text: &TextEncoderInfo, denoiser: &DenoiserInfo, vae: &VaeInfo) -> Result<Self, Misfit> {
+    /// # Errors
+    /// [`Misfit`] when their shapes do not fit each other.
+    pub(crate) fn join(text: &Info, denoiser: &Info, vae: &Info) -> Result<Self, Misfit> {
+        let pins = Pins { text_encoder: Identity::of(text), denoiser: Identity::of(denoiser), vae: Identity::of(vae) };
+        let (Info::TextEncoder(text), Info::Denoiser(denoiser), Info::Vae(vae)) = (text, denoiser, vae) else {
+            return Err(misfit(Stage::Denoiser, "a worker answered for another stage than it was asked".to_owned()));
+        };
         if text.hidden_size != denoiser.cross_attention_dim {
             return Err(misfit(
                 Stage::TextEncoder,
@@ -97,8 +80,8 @@ impl Model {
             let message = "a stage left out its sizes; run services of one version".to_owned();
             return Err(misfit(Stage::Denoiser, message));
         }
-        let (revision, precision) = identity(text.stage.as_ref());
         Ok(Self {
+            pins,
             name: denoiser.stage.as_ref().map(|stage| stage.model.clone()).unwrap_or_default(),
             defaults: Defaults {
                 width: said.width,
@@ -116,35 +99,13 @@ impl Model {
             hidden_size: text.hidden_size as usize,
             latent_channels: denoiser.latent_channels as usize,
             factor: vae.factor,
-            text_revision: format!("{revision}/{precision}"),
         })
     }
-}
 
-/// Replicas must be interchangeable: the same weights in the same arithmetic.
-fn same_revision(stage: Stage, members: &[Member<'_>]) -> Result<(), Misfit> {
-    let mut replicas = members.iter().filter(|(_, info)| info.stage() == stage);
-    let Some((first, info)) = replicas.next() else {
-        return Ok(());
-    };
-    let expected = identity(info.common());
-    for (other, info) in replicas {
-        let found = identity(info.common());
-        if found != expected {
-            let (a, b) = (describe(expected), describe(found));
-            let message = format!("{first} runs {a}, but {other} runs {b}; replicas must run the same");
-            return Err(misfit(stage, message));
-        }
+    /// Whether what was checked against this model holds for `other` too: they differ in who computes, not in what is allowed.
+    pub(crate) fn allows_the_same_as(&self, other: &Self) -> bool {
+        *self == Self { pins: self.pins.clone(), ..other.clone() }
     }
-    Ok(())
-}
-
-fn identity(info: Option<&StageInfo>) -> (&str, &str) {
-    info.map(|info| (info.revision.as_str(), info.precision.as_str())).unwrap_or_default()
-}
-
-fn describe((revision, precision): (&str, &str)) -> String {
-    format!("revision {} in {precision}", revision.get(..12).unwrap_or(revision))
 }
 
 fn misfit(stage: Stage, message: String) -> Misfit {
@@ -160,18 +121,15 @@ mod tests {
         [Info::TextEncoder(fakes::text_info()), Info::Denoiser(fakes::denoiser_info()), Info::Vae(fakes::vae_info())]
     }
 
-    fn of(infos: &[Info]) -> Result<Option<Model>, String> {
-        let addresses = ["a:1", "b:2", "c:3", "d:4"];
-        let members: Vec<Member<'_>> = addresses.into_iter().zip(infos).collect();
-        Model::of(&members).map_err(|misfit| misfit.to_string())
+    fn join([text, denoiser, vae]: &[Info; 3]) -> Result<Model, String> {
+        Model::join(text, denoiser, vae).map_err(|misfit| misfit.to_string())
     }
 
     #[test]
     fn three_parts_make_a_model() {
-        let model = of(&fitting()).unwrap().unwrap();
+        let model = join(&fitting()).unwrap();
         assert_eq!(model.name, "fake");
         assert_eq!((model.min_side, model.max_side, model.side_multiple), (64, 512, 8));
-        assert_eq!(of(&fitting()[..2]).unwrap(), None);
     }
 
     #[test]
@@ -179,21 +137,24 @@ mod tests {
         let mut infos = fitting();
         let Info::TextEncoder(text) = &mut infos[0] else { panic!("order") };
         text.hidden_size = 768;
-        let error = of(&infos).unwrap_err();
+        let error = join(&infos).unwrap_err();
         assert!(error.starts_with("text_encoder: its embeddings are 768 wide"), "{error}");
 
         let mut infos = fitting();
         let Info::Vae(vae) = &mut infos[2] else { panic!("order") };
         vae.latent_channels = 16;
-        assert!(of(&infos).unwrap_err().starts_with("vae: it takes latents of 16 channels"));
+        assert!(join(&infos).unwrap_err().starts_with("vae: it takes latents of 16 channels"));
     }
 
     #[test]
-    fn replicas_must_run_the_same() {
-        let mut other = fakes::denoiser_info();
-        other.stage.as_mut().unwrap().revision = "another".into();
-        let infos: Vec<Info> = fitting().into_iter().chain([Info::Denoiser(other)]).collect();
-        let error = of(&infos).unwrap_err();
-        assert!(error.contains("b:2") && error.contains("d:4") && error.contains("another"), "{error}");
+    fn another_revision_allows_the_same_and_another_size_does_not() {
+        let model = join(&fitting()).unwrap();
+        let mut infos = fitting();
+        let Info::Vae(vae) = &mut infos[2] else { panic!("order") };
+        vae.stage.as_mut().unwrap().revision = "another".into();
+        assert!(model.allows_the_same_as(&join(&infos).unwrap()));
+        let Info::Vae(vae) = &mut infos[2] else { panic!("order") };
+        vae.max_side = 256;
+        assert!(!model.allows_the_same_as(&join(&infos).unwrap()));
     }
 }

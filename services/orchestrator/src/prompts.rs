@@ -1,28 +1,21 @@
-//! The prompts' embeddings. The empty prompt, which most requests use as their negative one, is encoded once and kept.
+//! The prompts' embeddings, from the cache or from a text encoder.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use darkroom_proto::v1::{Tensor, TextEmbedding};
-use tokio::sync::OnceCell;
 use tonic::Status;
 
+use crate::embedding_cache::{EmbeddingCache, Key};
 use crate::events::Warning;
 use crate::job::Job;
 use crate::model::Model;
 use crate::stages::calls::Calls;
 
-/// Text revisions times clip_skip values that are kept: many more than a fleet has, few enough to forget about.
-const KEPT: usize = 64;
-
-/// Which embedding of the empty prompt: the text encoder's weights and arithmetic, and clip_skip.
-type Key = (String, u32);
-
 /// Encodes prompts.
 pub(crate) struct Prompts {
-    calls: Arc<Calls>,
-    empty: Mutex<HashMap<Key, Arc<OnceCell<TextEmbedding>>>>,
+    pub(crate) calls: Arc<Calls>,
+    pub(crate) cache: EmbeddingCache,
 }
 
 /// What denoising needs of the text, and what of it did not fit.
@@ -35,10 +28,6 @@ pub(crate) struct Embeddings {
 }
 
 impl Prompts {
-    pub(crate) fn new(calls: Arc<Calls>) -> Self {
-        Self { calls, empty: Mutex::default() }
-    }
-
     /// Embeds the prompt and, if guidance needs it, the negative prompt.
     ///
     /// # Errors
@@ -49,58 +38,36 @@ impl Prompts {
         model: &Model,
         deadline: Option<Instant>,
     ) -> Result<Embeddings, Status> {
-        let mut texts = vec![job.prompt.clone()];
-        if job.guided() && !job.negative_prompt.is_empty() {
-            texts.push(job.negative_prompt.clone());
-        }
-        let both = texts.len() == 2;
-        let encoding = self.calls.encode_text(texts, job.clip_skip, model, deadline);
-        let mut embeddings = if job.guided() && !both {
-            // The prompt is on its way while the empty one is looked up, or encoded for the first time.
-            let (mut encoded, empty) = tokio::try_join!(encoding, self.encode_empty(job.clip_skip, model, deadline))?;
-            encoded.push(empty);
-            encoded
-        } else {
-            encoding.await?
-        }
-        .into_iter();
-
-        let mut warnings = Vec::new();
-        let mut take = |field| {
-            let embedding = embeddings.next().unwrap_or_default();
-            warnings.extend(dropped(field, &embedding, model));
-            embedding.prompt_embeds.unwrap_or_default()
-        };
-        let prompt = take("prompt");
-        let negative = job.guided().then(|| take("negative_prompt"));
-        Ok(Embeddings { prompt, negative, warnings })
+        let embed = |text: &str| self.embed(text.to_owned(), job.clip_skip, model, deadline);
+        // Both at once: each is found, shared with another request, or on its way by itself.
+        let (prompt, negative) = tokio::try_join!(embed(&job.prompt), async {
+            match job.guided() {
+                true => embed(&job.negative_prompt).await.map(Some),
+                false => Ok(None),
+            }
+        })?;
+        let mut warnings: Vec<Warning> = dropped("prompt", &prompt, model).into_iter().collect();
+        warnings.extend(negative.as_ref().and_then(|negative| dropped("negative_prompt", negative, model)));
+        Ok(Embeddings {
+            prompt: prompt.prompt_embeds.unwrap_or_default(),
+            negative: negative.map(|negative| negative.prompt_embeds.unwrap_or_default()),
+            warnings,
+        })
     }
 
-    async fn encode_empty(
+    async fn embed(
         &self,
+        text: String,
         clip_skip: u32,
         model: &Model,
         deadline: Option<Instant>,
     ) -> Result<TextEmbedding, Status> {
-        let cell = self.cell((model.text_revision.clone(), clip_skip));
-        if let Some(kept) = cell.get() {
-            self.calls.metrics.prompt_cache_hits_total.increment(1);
-            return Ok(kept.clone());
-        }
-        // Requests that come meanwhile wait for this one call; if its request is cancelled, one of them takes over.
-        let encode = || async {
-            let encoded = self.calls.encode_text(vec![String::new()], clip_skip, model, deadline).await?;
-            encoded.into_iter().next().ok_or_else(|| Status::internal("the empty prompt has no embedding"))
+        let key = Key { encoder: model.pins.text_encoder.clone(), clip_skip, text: text.clone() };
+        let encode = async {
+            let encoded = self.calls.encode_text(vec![text], clip_skip, model, deadline).await?;
+            encoded.into_iter().next().ok_or_else(|| Status::internal("a prompt has no embedding"))
         };
-        cell.get_or_try_init(encode).await.cloned()
-    }
-
-    fn cell(&self, key: Key) -> Arc<OnceCell<TextEmbedding>> {
-        let mut empty = self.empty.lock().unwrap_or_else(PoisonError::into_inner);
-        if empty.len() >= KEPT && !empty.contains_key(&key) {
-            empty.clear();
-        }
-        Arc::clone(empty.entry(key).or_default())
+        self.cache.get(key, encode).await
     }
 }
 

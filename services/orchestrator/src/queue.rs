@@ -190,6 +190,11 @@ impl Queue {
         }
     }
 
+    /// Seconds that a step of one of the request's pictures is expected to take; `None` when nothing was measured yet.
+    pub(crate) fn expected_step(&self, ticket: Ticket) -> Option<f64> {
+        Some(self.entries.get(&ticket)?.per_step as f64 * self.measured?)
+    }
+
     /// Where a request stands; `None` once it has started.
     pub(crate) fn standing(&self, ticket: Ticket) -> Option<Standing> {
         let entry = self.entries.get(&ticket).filter(|entry| !entry.started)?;

@@ -1,28 +1,22 @@
 //! The gRPC edge: requests in, streams out. What a request means is decided behind it.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use darkroom_proto::v1::image_generation_server::ImageGeneration;
 use darkroom_proto::v1::{
-    GenerateEvent, GenerateRequest, GenerationDefaults, GetServerInfoRequest, GetServerInfoResponse, ListModelsRequest,
+    GenerateRequest, GenerationDefaults, GetServerInfoRequest, GetServerInfoResponse, ListModelsRequest,
     ListModelsResponse, Model as ModelMessage, StageWorker,
 };
-use darkroom_service_kit::{VERSION, deadline, status};
-use tokio_stream::Stream;
-use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::task::AbortOnDropHandle;
+use darkroom_service_kit::{Peer, Readiness, State, VERSION, deadline, status};
 use tonic::{Request, Response, Status};
 
-use crate::admission::Admission;
-use crate::events::Events;
+use crate::admission::{Admission, Place};
 use crate::generate::{self, Generator};
 use crate::job::Job;
 use crate::model::Model;
 use crate::queue::Work;
-use crate::running::Running;
+use crate::running::{Entry, Listener, Running, Taken};
 use crate::stages::calls::refusal;
 use crate::stages::{Stages, Worker};
 use crate::validate::{Limits, validate};
@@ -34,37 +28,38 @@ pub(crate) struct ImageGenerationService {
     pub(crate) admission: Arc<Admission>,
     pub(crate) running: Running,
     pub(crate) limits: Limits,
+    pub(crate) readiness: Readiness,
 }
 
 #[tonic::async_trait]
 impl ImageGeneration for ImageGenerationService {
-    type GenerateStream = EventStream;
+    type GenerateStream = Listener;
 
-    async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<EventStream>, Status> {
+    async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<Listener>, Status> {
         let arrived = Instant::now();
-        let deadline = deadline::of(&request);
-        let patience = self.generator.patience;
-        let model = self.stages.model_within(patience).await.map_err(|error| refusal(&error))?;
-        let job = validate(request.into_inner(), &model, self.limits, rand::random)
+        let (deadline, peer) = (deadline::of(&request), Peer::of(&request));
+        let content = request.into_inner();
+        let taken = |taken: Taken| Status::already_exists(taken.to_string());
+        // First of all: a request that runs is joined even while new ones are refused.
+        if !content.request_id.is_empty()
+            && let Some(listener) = self.running.join(&content.request_id, &content, &peer).map_err(taken)?
+        {
+            return Ok(Response::new(listener));
+        }
+        let model = self.stages.model_within(self.generator.no_worker_wait).await.map_err(|error| refusal(&error))?;
+        let job = validate(content.clone(), &model, self.limits, rand::random)
             .map_err(|wrong| status::invalid_argument(wrong.field, wrong.message))?;
-        let name = self.running.take(&job.request_id).ok_or_else(|| {
-            Status::already_exists(format!("request_id: {:?} is still running, choose another", job.request_id))
-        })?;
-        let place = self
-            .admission
-            .enter(work(&job, &model))
-            .map_err(|full| status::exhausted(full.to_string(), full.retry_after))?;
+        let (name, listener) = match self.running.enter(&job.request_id, &content, &peer).map_err(taken)? {
+            Entry::Joined(listener) => return Ok(Response::new(listener)),
+            Entry::New(name, listener) => (name, listener),
+        };
+        let place = self.admit(work(&job, &model)).inspect_err(|status| name.log().fail(status.clone()))?;
         tracing::info!(request_id = %job.request_id, images = job.num_images, "admitted");
 
-        let (events, stream) = Events::channel(&job.request_id);
         let (job, model) = (Arc::new(job), Arc::new(model));
-        let request = generate::Request { job, model, place, deadline, arrived, events };
-        let running = Arc::clone(&self.generator).run(request);
-        let task = tokio::spawn(async move {
-            running.await;
-            drop(name);
-        });
-        Ok(Response::new(EventStream { events: stream, _task: AbortOnDropHandle::new(task) }))
+        let request = generate::Request { job, model, place, deadline, arrived, log: Arc::clone(name.log()) };
+        name.begin(Arc::clone(&self.generator).run(request));
+        Ok(Response::new(listener))
     }
 
     async fn list_models(&self, _: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
@@ -86,17 +81,15 @@ impl ImageGeneration for ImageGenerationService {
     }
 }
 
-/// A request's events. It owns the request's task: dropped by a client that leaves or by a deadline, it ends all work.
-pub(crate) struct EventStream {
-    events: ReceiverStream<Result<GenerateEvent, Status>>,
-    _task: AbortOnDropHandle<()>,
-}
-
-impl Stream for EventStream {
-    type Item = Result<GenerateEvent, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.events).poll_next(cx)
+impl ImageGenerationService {
+    /// A place in the queue for a request that is new here.
+    fn admit(&self, work: Work) -> Result<Place, Status> {
+        if self.readiness.state() == State::Draining {
+            return Err(Status::unavailable(
+                "this orchestrator is shutting down and takes no new requests; try another one",
+            ));
+        }
+        self.admission.enter(work).map_err(|full| status::exhausted(full.to_string(), full.retry_after))
     }
 }
 
@@ -134,7 +127,7 @@ fn worker_message(worker: &Worker) -> StageWorker {
     StageWorker {
         stage: worker.stage.name().into(),
         address: worker.address.clone(),
-        ready: info.is_some(),
+        ready: worker.state() == "ready",
         model: common.model,
         revision: common.revision,
         precision: common.precision,

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
 use crate::config::Config;
+use crate::embedding_cache::EmbeddingCache;
 use crate::generate::Generator;
 use crate::metrics::OrchestratorMetrics;
 use crate::prompts::Prompts;
@@ -16,6 +17,7 @@ use crate::running::Running;
 use crate::service::ImageGenerationService;
 use crate::stages::Stages;
 use crate::stages::calls::Calls;
+use crate::stages::discovery::{Resolver, SystemResolver};
 use crate::validate::Limits;
 
 const SERVICE: &str = "orchestrator";
@@ -30,25 +32,38 @@ const ASSUMED_WORK: f64 = 2.0 * 64.0 * 64.0;
 /// # Errors
 /// When a port cannot be bound, or an address in the configuration is none.
 pub async fn start(config: Config) -> anyhow::Result<ServiceHandle> {
+    start_with(config, Arc::new(SystemResolver)).await
+}
+
+/// As [`start`], with another answer to where names lead.
+pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> anyhow::Result<ServiceHandle> {
     let registry = Metrics::new(SERVICE);
     let server = Server::bind(SERVICE, &config.server, registry.clone()).await?;
     let metrics = Arc::new(OrchestratorMetrics::new(registry));
-    let stages = Stages::new(&config, Arc::clone(&metrics))?;
+    let stopped = server.stopped();
+    let stages = Stages::new(&config, Arc::clone(&metrics), stopped.clone())?;
     let queue = Queue::new(config.queue_limit as usize, config.assumed_step_seconds / ASSUMED_WORK);
     let admission = Admission::new(queue, Arc::clone(&metrics));
 
-    let stopped = server.stopped();
-    stages.watch(config.check_interval(), &stopped);
+    stages.watch(&resolver, config.resolve_interval());
     let following = follow(Arc::clone(&stages), Arc::clone(&admission), server.readiness(), Arc::clone(&metrics));
     tokio::spawn(until(stopped, following));
 
+    let running = Running::new(config.keeping(), Arc::clone(&metrics));
+    let cache = EmbeddingCache::new(config.prompt_cache_bytes, Arc::clone(&metrics));
     let calls = Arc::new(Calls::new(&config, Arc::clone(&stages), metrics));
-    let prompts = Prompts::new(Arc::clone(&calls));
+    let prompts = Prompts { calls: Arc::clone(&calls), cache };
     let service = ImageGenerationService {
-        generator: Arc::new(Generator { calls, prompts, patience: config.no_worker_wait() }),
+        generator: Arc::new(Generator {
+            calls,
+            prompts,
+            no_worker_wait: config.no_worker_wait(),
+            recovery_wait: config.recovery_wait(),
+        }),
         stages,
         admission,
-        running: Running::default(),
+        running,
+        readiness: server.readiness(),
         limits: Limits { max_images: config.max_images, max_side: config.max_side },
     };
     let service = ImageGenerationServer::new(service)

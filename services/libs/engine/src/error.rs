@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::checkpoint::CheckpointError;
+
 /// What a model reports when a call fails. The engine only passes its text on.
 pub type ModelError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -24,7 +26,7 @@ pub enum SubmitError {
 }
 
 /// Why work that was taken ended without a result.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Error)]
 pub enum RunError {
     /// The request's own deadline passed. The work stopped at the next evaluation at the latest.
     #[error("the deadline passed before the work was finished")]
@@ -44,6 +46,9 @@ pub enum RunError {
     /// The request's sampler plan contradicts itself: a mistake of the program, not of the request.
     #[error("the sampler's plan is wrong: {0}")]
     Plan(&'static str),
+    /// The checkpoint that the request was to go on from is not one of its own.
+    #[error("the checkpoint does not fit: {field}: {0}", field = .0.field())]
+    Checkpoint(#[from] CheckpointError),
     /// The model's thread ended before the work did.
     #[error("the model's thread stopped before the work was finished")]
     Stopped,

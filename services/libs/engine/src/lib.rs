@@ -6,23 +6,29 @@
 //!   differ in sampler, steps, guidance, size and progress.
 //! - [`Worker`] runs one call after the other on a pure model: a text encoder, an autoencoder.
 //!
-//! Inside, decisions are plain structs without tasks or clocks: [`waiting`] is the bounded line, [`slots`] is who runs and
-//! whose turn it is, [`run`] is one request's state between two evaluations. The thread and the async side only carry
-//! messages. Nothing here knows gRPC, tensors or metrics: a service converts at its edge and passes an [`Observer`].
+//! Inside, decisions are plain structs without tasks or clocks: [`waiting`] is the bounded line, [`slots`] is who runs,
+//! [`turns`] is which size is served next, [`search`] is how large a batch is worthwhile, [`run`] is one request's state
+//! between two evaluations, which a [`Checkpoint`] carries elsewhere. The thread and the async side only carry messages. Nothing here knows gRPC, tensors or metrics: a service converts at its edge and passes an [`Observer`].
 
 mod batch;
+mod checkpoint;
 mod denoiser;
 mod error;
 mod events;
 mod guidance;
 mod load;
+mod member;
 mod model;
 mod observer;
 mod owner;
+mod pace;
 mod queue;
 mod request;
 pub mod run;
+pub mod search;
 pub mod slots;
+mod step_times;
+pub mod turns;
 mod update;
 pub mod waiting;
 mod worker;
@@ -30,13 +36,16 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use denoiser::{Denoiser, DenoiserOptions};
+pub use checkpoint::{Checkpoint, CheckpointError, state_name};
+pub use denoiser::{Denoiser, DenoiserOptions, Ready};
 pub use error::{ModelError, RunError, SubmitError};
 pub use events::{Event, Events};
 pub use load::Load;
 pub use model::{DenoiseModel, NoiseSource, Row};
 pub use observer::{Observer, Unobserved, WasteReason};
 pub use owner::Loaded;
-pub use request::{DenoiseRequest, Denoising, Finished, Guidance, Step};
-pub use slots::{Budget, LatentSize};
+pub use request::{DenoiseRequest, Finished, Guidance, Step};
+pub use search::BatchSearch;
+pub use slots::{Budget, Cost, LatentSize, Used};
+pub use step_times::StepTime;
 pub use worker::{CallError, Worker, WorkerOptions};

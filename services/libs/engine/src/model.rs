@@ -14,6 +14,9 @@ pub trait DenoiseModel {
     /// What the model says; the request ends with it.
     fn prepare(&mut self, prompt_embeds: &[f32], tokens: usize) -> Result<Self::Context, ModelError>;
 
+    /// Memory that a prepared prompt of so many tokens takes, or a little more: what a request is charged before it is let in.
+    fn context_bytes(&self, tokens: usize) -> usize;
+
     /// Predicts the noise in each row: as many values as the row's latents have, in the order of the rows.
     ///
     /// # Errors
@@ -36,11 +39,18 @@ pub struct Row<'a, C> {
 pub trait NoiseSource: Send {
     /// Fills `out` with the next draw of `out.len()` values.
     fn fill(&mut self, out: &mut [f32]);
+
+    /// Passes over a draw of `len` values, as [`NoiseSource::fill`] with as many would.
+    fn skip(&mut self, len: usize);
 }
 
 /// A closure that gives the next draw of so many values.
 impl<F: FnMut(usize) -> Vec<f32> + Send> NoiseSource for F {
     fn fill(&mut self, out: &mut [f32]) {
         out.copy_from_slice(&self(out.len()));
+    }
+
+    fn skip(&mut self, len: usize) {
+        drop(self(len));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::slots::Used;
+
 /// Why evaluations were computed for nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WasteReason {
@@ -49,9 +51,9 @@ pub trait Observer: Send + Sync {
         let _ = requests;
     }
 
-    /// So many requests are being computed now.
-    fn running(&self, requests: usize) {
-        let _ = requests;
+    /// So many requests are being computed now, which take so much together.
+    fn running(&self, requests: usize, used: Used) {
+        let _ = (requests, used);
     }
 }
 

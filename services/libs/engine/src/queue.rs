@@ -46,8 +46,21 @@ impl<T: Abandon> Queue<T> {
 
     /// Refuses new work from now on. What is in line stays there and is still done.
     pub(crate) fn close(&self) {
-        self.lock().open = false;
+        self.close_telling(|_| {});
+    }
+
+    /// As [`Queue::close`]; `tell` hears of everything that was in line at that moment.
+    pub(crate) fn close_telling(&self, tell: impl FnMut(&T)) {
+        let mut state = self.lock();
+        state.open = false;
+        state.waiting.iter().for_each(tell);
+        drop(state);
         self.wake.notify_all();
+    }
+
+    /// Whether it still takes work.
+    pub(crate) fn is_open(&self) -> bool {
+        self.lock().open
     }
 
     /// Refuses new work and drops what is in line: its owners learn that the thread stopped.

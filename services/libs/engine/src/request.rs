@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use darkroom_samplers::Plan;
 
-use crate::events::{Events, Sender};
+use crate::checkpoint::Checkpoint;
+use crate::events::Sender;
+use crate::load::Remaining;
 use crate::model::NoiseSource;
-use crate::slots::{LatentSize, Shape};
+use crate::run;
+use crate::slots::{Cost, LatentSize};
 use crate::waiting::Abandon;
 
 /// One picture to denoise. Everything in it was checked by the caller.
@@ -27,6 +30,8 @@ pub struct DenoiseRequest {
     pub noise: Box<dyn NoiseSource>,
     /// Predict x₀ at every n-th step; 0 never does.
     pub preview_every: usize,
+    /// Go on from here instead of the start. Everything else is as in the request that it was made of.
+    pub resume_from: Option<Checkpoint>,
 }
 
 /// What guided requests compute besides the prompt.
@@ -38,9 +43,26 @@ pub struct Guidance {
 }
 
 impl DenoiseRequest {
-    /// What each evaluation needs.
-    pub(crate) fn shape(&self) -> Shape {
-        Shape { size: self.size, rows: if self.guidance.is_some() { 2 } else { 1 } }
+    /// What it takes to run, where a prepared prompt takes `context_bytes`. Texts that requests share are charged to each.
+    pub(crate) fn cost(&self, context_bytes: usize) -> Cost {
+        let rows = self.rows();
+        let held = run::held_bytes(&self.plan, self.elements(), rows);
+        Cost { size: self.size, rows, bytes: held.saturating_add(context_bytes.saturating_mul(rows)) }
+    }
+
+    /// What it has still to do.
+    pub(crate) fn remaining(&self) -> Remaining {
+        Remaining { size: self.size, rows: self.rows(), evaluations: self.evaluations() }
+    }
+
+    /// Evaluations from where it starts.
+    pub fn evaluations(&self) -> usize {
+        let done = self.resume_from.as_ref().map_or(0, |checkpoint| checkpoint.evaluation);
+        self.plan.num_evaluations().saturating_sub(done)
+    }
+
+    fn rows(&self) -> usize {
+        if self.guidance.is_some() { 2 } else { 1 }
     }
 
     /// Values in the latents.
@@ -71,13 +93,10 @@ pub struct Finished {
     pub queued: Duration,
 }
 
-/// The events of one request; dropping them cancels it before the next evaluation.
-pub type Denoising = Events<Step, Finished>;
-
 /// A request on its way to the model's thread.
 pub(crate) struct Submission {
     pub(crate) request: DenoiseRequest,
-    pub(crate) events: Sender<Step, Finished>,
+    pub(crate) events: Sender,
 }
 
 impl Abandon for Submission {

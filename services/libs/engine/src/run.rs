@@ -1,7 +1,9 @@
-//! The state of one request that is being denoised: its plan, its named state tensors and its place in both.
+//! The state of one request that is being denoised: its plan, its named state tensors, and its place in both and in the
+//! noise. It can be written down between any two evaluations and taken up again, here or elsewhere, with the same bits.
 
 use darkroom_samplers::{Evaluation, LATENTS, Plan, Source};
 
+use crate::checkpoint::Checkpoint;
 use crate::error::RunError;
 use crate::model::NoiseSource;
 use crate::update::{self, Operands, Scratch};
@@ -35,16 +37,64 @@ impl Run {
         for value in &mut states[LATENTS] {
             *value = (f64::from(*value) * plan.init_noise_sigma) as f32;
         }
-        Ok(Self {
-            next: 0,
+        Ok(Self::at(plan, &sizes, 0, states, noise, 0))
+    }
+
+    /// Stands where `checkpoint` was made, with `noise` (the request's own, from its start) moved to its place in the
+    /// sequence.
+    ///
+    /// # Errors
+    /// As [`Run::new`], and [`RunError::Checkpoint`] when the checkpoint does not belong to the plan.
+    pub fn resume(
+        plan: Plan,
+        elements: usize,
+        mut noise: Box<dyn NoiseSource>,
+        checkpoint: Checkpoint,
+    ) -> Result<Self, RunError> {
+        let sizes = check(&plan)?;
+        checkpoint.check(&plan, elements)?;
+        let Checkpoint { evaluation, states, noise_draws, .. } = checkpoint;
+        // The initial latents came first.
+        for _ in 0..=noise_draws {
+            noise.skip(elements);
+        }
+        Ok(Self::at(plan, &sizes, evaluation, states, noise, noise_draws))
+    }
+
+    fn at(
+        plan: Plan,
+        sizes: &Sizes,
+        next: usize,
+        states: Vec<Vec<f32>>,
+        noise: Box<dyn NoiseSource>,
+        drawn: usize,
+    ) -> Self {
+        let elements = states[LATENTS].len();
+        Self {
+            next,
             states,
             input: vec![0.0; elements],
             noise,
             draws: vec![vec![0.0; elements]; sizes.draws],
-            drawn: 0,
+            drawn,
             scratch: Scratch::new(sizes.updates),
             plan,
-        })
+        }
+    }
+
+    /// Where it stands.
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            plan_version: Plan::VERSION,
+            evaluation: self.next,
+            states: self.states.clone(),
+            noise_draws: self.drawn,
+        }
+    }
+
+    /// Bytes of a checkpoint.
+    pub fn checkpoint_bytes(&self) -> usize {
+        self.states.iter().map(|state| size_of_val(state.as_slice())).sum()
     }
 
     /// The evaluation that comes next; `None` when the request is finished.
@@ -52,7 +102,7 @@ impl Run {
         self.plan.evaluations.get(self.next)
     }
 
-    /// Evaluations done.
+    /// Evaluations done, before a checkpoint that it was resumed from too.
     pub fn done(&self) -> usize {
         self.next
     }
@@ -126,6 +176,25 @@ impl Run {
     pub fn into_latents(mut self) -> Vec<f32> {
         self.states.swap_remove(LATENTS)
     }
+}
+
+/// Memory that a run of `plan` on latents of `elements` values holds, with a checkpoint that waits for its reader and what
+/// the model answers for its rows.
+pub fn held_bytes(plan: &Plan, elements: usize, rows: usize) -> usize {
+    let mut drawn = 0;
+    let draws = plan.evaluations.iter().map(|evaluation| {
+        let draws = draws_until(evaluation, drawn);
+        drawn += draws;
+        draws
+    });
+    let tensors = 2 * plan.num_states + 1 + draws.max().unwrap_or(0) + rows;
+    elements.saturating_mul(tensors).saturating_mul(size_of::<f32>())
+}
+
+/// The draws of noise, after the initial latents, that the evaluations before this one use up.
+pub(crate) fn draws_before(plan: &Plan, evaluation: usize) -> usize {
+    let before = plan.evaluations.iter().take(evaluation);
+    before.fold(0, |drawn, evaluation| drawn + draws_until(evaluation, drawn))
 }
 
 struct Sizes {

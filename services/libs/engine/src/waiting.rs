@@ -1,7 +1,14 @@
-//! The bounded waiting line: first in, first out, with a deadline for each entry. A plain struct; `now` is an argument.
+//! The bounded waiting line, with a deadline for each entry. A plain struct; `now` is an argument.
+//!
+//! Work leaves in the order in which it came, or, where not all of it fits at once, nearly so: what fits may pass what does
+//! not, but nothing is passed more than [`MOST_OVERTAKEN`] times. After that it is next, and whatever it waits for gets done
+//! meanwhile, as nothing new comes in.
 
 use std::collections::VecDeque;
 use std::time::Instant;
+
+/// How often an entry is passed by younger ones at most.
+pub const MOST_OVERTAKEN: usize = 8;
 
 /// Work that can lose the one who asked for it.
 pub trait Abandon {
@@ -18,6 +25,8 @@ pub struct Entry<T> {
     pub since: Instant,
     /// When its result is of no use any more.
     pub deadline: Option<Instant>,
+    /// How often younger work has passed it.
+    pub overtaken: usize,
 }
 
 /// The line itself.
@@ -65,18 +74,27 @@ impl<T: Abandon> Waiting<T> {
         if self.entries.len() >= self.limit {
             return Err(item);
         }
-        self.entries.push_back(Entry { item, since: now, deadline });
+        self.entries.push_back(Entry { item, since: now, deadline, overtaken: 0 });
         Ok(())
-    }
-
-    /// The work that leaves next.
-    pub fn front(&self) -> Option<&T> {
-        self.entries.front().map(|entry| &entry.item)
     }
 
     /// Takes the first entry out of the line.
     pub fn pop(&mut self) -> Option<Entry<T>> {
         self.entries.pop_front()
+    }
+
+    /// Takes out the first entry that `fits`, passing those that do not for as long as they can be passed.
+    pub fn pop_fitting(&mut self, mut fits: impl FnMut(&T) -> bool) -> Option<Entry<T>> {
+        let mut passing = true;
+        let index = self.entries.iter().position(|entry| {
+            let taken = passing && fits(&entry.item);
+            passing &= entry.overtaken < MOST_OVERTAKEN;
+            taken
+        })?;
+        for passed in self.entries.iter_mut().take(index) {
+            passed.overtaken += 1;
+        }
+        self.entries.remove(index)
     }
 
     /// Takes out what nobody waits for any more; returns how many entries that were.
@@ -148,7 +166,45 @@ mod tests {
         assert_eq!(line.iter().map(|job| job.id).collect::<Vec<_>>(), [0, 2]);
     }
 
+    #[test]
+    fn what_fits_passes_what_does_not_but_not_forever() {
+        let now = Instant::now();
+        let mut line = Waiting::new(2 * MOST_OVERTAKEN);
+        // The first two are large.
+        for id in 0..MOST_OVERTAKEN + 4 {
+            line.push(job(id), None, now).unwrap();
+        }
+        let small = |job: &Job| job.id > 1;
+        let passing: Vec<_> = std::iter::from_fn(|| line.pop_fitting(small)).map(|entry| entry.item.id).collect();
+        assert_eq!(passing, (2..MOST_OVERTAKEN + 2).collect::<Vec<_>>(), "eight pass and no more");
+        assert_eq!(line.pop_fitting(|_| true).unwrap().item.id, 0);
+        assert!(line.pop_fitting(small).is_none(), "the second was passed as often");
+        assert_eq!(line.len(), 3);
+    }
+
     proptest! {
+        #[test]
+        fn nothing_is_passed_more_often_than_allowed(sizes in proptest::collection::vec((1usize..5, 0usize..6), 1..80)) {
+            let now = Instant::now();
+            let mut line = Waiting::new(100);
+            let mut passed = std::collections::BTreeMap::new();
+            for (id, (size, free)) in sizes.iter().enumerate() {
+                line.push(job(id), None, now).unwrap();
+                passed.insert(id, (*size, 0));
+                // As much as is free comes out; what is large waits until enough is.
+                if let Some(left) = line.pop_fitting(|job| passed[&job.id].0 <= *free) {
+                    passed.remove(&left.item.id);
+                    for (_, times) in passed.range_mut(..left.item.id).map(|(_, value)| value) {
+                        *times += 1;
+                        prop_assert!(*times <= MOST_OVERTAKEN);
+                    }
+                }
+            }
+            // When all is free the order is that of arrival.
+            let rest: Vec<_> = std::iter::from_fn(|| line.pop_fitting(|_| true)).map(|entry| entry.item.id).collect();
+            prop_assert_eq!(rest, passed.into_keys().collect::<Vec<_>>());
+        }
+
         #[test]
         fn work_leaves_in_the_order_it_came(limit in 1usize..9, pushes in proptest::collection::vec(any::<bool>(), 0..60)) {
             let now = Instant::now();

@@ -11,10 +11,11 @@ use crate::load::LoadCell;
 use crate::observer::{Observer, WasteReason};
 use crate::owner::{Loaded, Owner};
 use crate::queue::{Queue, Refused};
+use crate::slots::Used;
 use crate::waiting::{Abandon, Entry};
 
 /// Why [`Worker::call`] gave no answer.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Error)]
 pub enum CallError {
     /// The call was not taken.
     #[error(transparent)]
@@ -156,15 +157,15 @@ fn serve<M>(model: &mut M, queue: &Queue<Box<dyn Call<M>>>, load: &LoadCell, obs
     for entry in expired {
         entry.item.fail(RunError::DeadlineExceeded);
     }
-    let Some(Entry { item: call, since, deadline }) = next else { return };
+    let Some(Entry { item: call, since, deadline, .. }) = next else { return };
     observer.started(start.saturating_duration_since(since));
     load.update(|load| load.running = 1);
-    observer.running(1);
+    observer.running(1, Used::default());
     let outcome = call.run(model);
     let took = start.elapsed();
     load.evaluated(took);
     load.update(|load| load.running = 0);
-    observer.running(0);
+    observer.running(0, Used::default());
     let is_late = deadline.is_some_and(|deadline| deadline <= start + took);
     match outcome {
         Outcome::Answered => observer.evaluated(1, took),

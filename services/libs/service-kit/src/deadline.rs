@@ -1,9 +1,11 @@
-//! Deadlines: every call that carries a `grpc-timeout` ends in time, with the right code, whether it answers once or streams.
+//! Ends of calls that have not ended by themselves: at their deadline, and when the grace period of a drain is over.
+//!
+//! Every call that carries a `grpc-timeout` ends in time, with the right code, whether it answers once or streams.
 //!
 //! tonic itself stops waiting for a *response head* after `grpc-timeout` and answers CANCELLED; once a stream has started it never
 //! looks at the clock again. So [`DeadlineLayer`] runs inside tonic's timer, ends a little before it, covers the stream's
 //! body too, and answers DEADLINE_EXCEEDED. Dropping the body drops the handler's stream: work that is cancelled by drop needs
-//! no clock of its own.
+//! no clock of its own. The end of the grace period ends calls in the same way, with UNAVAILABLE: their clients go elsewhere.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -14,7 +16,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::time::{Sleep, sleep_until, timeout_at};
+use tokio::time::{sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
@@ -80,21 +83,47 @@ fn parse(header: &str) -> Option<Duration> {
 }
 
 /// Puts [`DeadlineService`] around a server's routes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct DeadlineLayer;
+#[derive(Debug, Clone)]
+pub(crate) struct DeadlineLayer {
+    /// The service's name.
+    pub(crate) service: &'static str,
+    /// Cancelled when the grace period is over.
+    pub(crate) overtime: CancellationToken,
+}
 
 impl<S> Layer<S> for DeadlineLayer {
     type Service = DeadlineService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        DeadlineService { inner }
+        DeadlineService { inner, layer: self.clone() }
     }
 }
 
-/// Ends each call at its deadline.
+/// Ends each call at its deadline, or with the grace period.
 #[derive(Debug, Clone)]
 pub(crate) struct DeadlineService<S> {
     inner: S,
+    layer: DeadlineLayer,
+}
+
+/// Resolves when a call must end, with what it then answers.
+type Ending = Pin<Box<dyn Future<Output = Status> + Send>>;
+
+impl DeadlineLayer {
+    fn ending(&self, deadline: Option<Instant>) -> Ending {
+        let Self { service, overtime } = self.clone();
+        Box::pin(async move {
+            let over = overtime.cancelled();
+            match deadline {
+                None => over.await,
+                Some(deadline) => tokio::select! {
+                    () = sleep_until(deadline.into()) => return status::deadline_exceeded(),
+                    () = over => {}
+                },
+            }
+            status::unavailable(service, "it is shutting down and its grace period is over; try another one")
+        })
+    }
 }
 
 impl<S> Service<Request<Body>> for DeadlineService<S>
@@ -112,29 +141,30 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let header = request.headers().get(HEADER).and_then(|value| value.to_str().ok());
-        let Some(deadline) = header.and_then(after) else {
-            return Box::pin(self.inner.call(request));
-        };
-        request.extensions_mut().insert(Deadline(deadline));
+        let deadline = header.and_then(after);
+        if let Some(deadline) = deadline {
+            request.extensions_mut().insert(Deadline(deadline));
+        }
+        let mut ending = self.layer.ending(deadline);
         let answer = self.inner.call(request);
         Box::pin(async move {
-            let Ok(answer) = timeout_at(deadline.into(), answer).await else {
-                return Ok(status::deadline_exceeded().into_http());
-            };
-            let sleep = Box::pin(sleep_until(deadline.into()));
-            Ok(answer?.map(|body| Body::new(DeadlineBody { body: Some(body), sleep })))
+            tokio::select! {
+                biased;
+                answer = answer => Ok(answer?.map(|body| Body::new(EndingBody { body: Some(body), ending }))),
+                status = &mut ending => Ok(status.into_http()),
+            }
         })
     }
 }
 
-/// A response body that ends with DEADLINE_EXCEEDED when its time is up.
-struct DeadlineBody {
+/// A response body that is cut off when its call must end.
+struct EndingBody {
     /// `None` once it was cut off.
     body: Option<Body>,
-    sleep: Pin<Box<Sleep>>,
+    ending: Ending,
 }
 
-impl HttpBody for DeadlineBody {
+impl HttpBody for EndingBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -142,16 +172,16 @@ impl HttpBody for DeadlineBody {
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
-        // What is ready goes out even when the deadline has come in the same moment.
+        // What is ready goes out even when the end has come in the same moment.
         if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
             return Poll::Ready(frame);
         }
-        if self.sleep.as_mut().poll(cx).is_pending() {
+        let Poll::Ready(status) = self.ending.as_mut().poll(cx) else {
             return Poll::Pending;
-        }
+        };
         self.body = None;
         let mut trailers = HeaderMap::new();
-        status::deadline_exceeded().add_header(&mut trailers)?;
+        status.add_header(&mut trailers)?;
         Poll::Ready(Some(Ok(Frame::trailers(trailers))))
     }
 

@@ -3,23 +3,24 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Context;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::Readiness;
 
-/// Time that connections get to fall apart after they were cut.
+/// Time that calls get to say how they end, and connections to fall apart after they were cut.
 const CUT_GRACE: Duration = Duration::from_secs(1);
 
-/// The three moments of an end, in their order.
+/// The moments of an end, in their order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stop {
     /// The gRPC port closes; calls on open connections finish.
     pub(crate) accepting: CancellationToken,
     /// The HTTP port closes: it answers probes and scrapes until the last call is done.
     pub(crate) http: CancellationToken,
+    /// The grace period is over: calls end with UNAVAILABLE.
+    pub(crate) overtime: CancellationToken,
     /// Whatever is left is cut off.
     pub(crate) cut: CancellationToken,
 }
@@ -28,6 +29,7 @@ impl Stop {
     fn now(&self) {
         self.accepting.cancel();
         self.http.cancel();
+        self.overtime.cancel();
         self.cut.cancel();
     }
 }
@@ -72,24 +74,28 @@ impl ServiceHandle {
         &self.readiness
     }
 
-    /// Turns readiness off, closes the port, lets running calls finish within the grace period, and stops.
+    /// Turns readiness off, closes the port, lets running calls finish within the grace period, ends the others with
+    /// UNAVAILABLE, and stops. A call that did not finish in time is no failure of the service.
     ///
     /// # Errors
-    /// When a port's task failed, or calls still ran after the grace period and were cut off.
+    /// When a port's task failed.
     pub async fn drain(mut self) -> anyhow::Result<()> {
         self.readiness.drain();
         self.stop.accepting.cancel();
-        let finished = timeout(self.grace, &mut self.grpc).await;
-        self.stop.now();
-        match &finished {
-            Ok(_) => {}
-            Err(_) => _ = timeout(CUT_GRACE, &mut self.grpc).await,
+        let mut finished = timeout(self.grace, &mut self.grpc).await;
+        if finished.is_err() {
+            let seconds = self.grace.as_secs();
+            tracing::warn!("calls still run after drain_grace_seconds = {seconds}; they end with UNAVAILABLE");
+            self.stop.overtime.cancel();
+            finished = timeout(CUT_GRACE, &mut self.grpc).await;
         }
-        // A scrape that hangs holds nobody up.
+        self.stop.now();
+        if finished.is_err() {
+            finished = timeout(CUT_GRACE, &mut self.grpc).await;
+        }
+        // A scrape that hangs holds nobody up, and neither does a connection that does not end.
         _ = timeout(CUT_GRACE, &mut self.http).await;
-        let seconds = self.grace.as_secs();
-        finished
-            .with_context(|| format!("calls still ran after drain_grace_seconds = {seconds} and were cut off"))??
+        finished.unwrap_or(Ok(Ok(())))?
     }
 }
 

@@ -14,9 +14,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
-use crate::Metrics;
+use crate::{Metrics, Peer};
 
 /// Rest after an accept that failed, such as for want of file descriptors: trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -74,7 +74,8 @@ impl BoundedListener {
                 tracing::debug!("cannot switch Nagle's algorithm off: {error}");
             }
             let place = Place::take(permit, self.open.clone());
-            return Connection { stream, cut: Box::pin(self.cut.clone().cancelled_owned()), _place: place };
+            let cut = Box::pin(self.cut.clone().cancelled_owned());
+            return Connection { stream, cut, peer: Peer::default(), _place: place };
         }
     }
 
@@ -131,14 +132,21 @@ impl Drop for Place {
 pub(crate) struct Connection {
     stream: TcpStream,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    peer: Peer,
     _place: Place,
 }
 
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.peer.set_gone();
+    }
+}
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 
@@ -147,7 +155,14 @@ impl AsyncRead for Connection {
         if self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the service has stopped")));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let room = buffer.remaining() > 0;
+        let read = std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+        // The end, or an error: known here before any call of this connection is dropped for it.
+        if read.is_err() || (room && buffer.filled().len() == before) {
+            self.peer.set_gone();
+        }
+        Poll::Ready(read)
     }
 }
 

@@ -111,6 +111,7 @@ impl Server {
             .with_graceful_shutdown(stop.http.clone().cancelled_owned());
         let http = tokio::spawn(async move { http.await.map_err(anyhow::Error::from) });
 
+        let deadline = DeadlineLayer { service: metrics.service(), overtime: stop.overtime.clone() };
         let mut server = tonic::transport::Server::builder()
             .max_concurrent_streams(config.max_streams)
             .http2_max_header_list_size(config.max_header_bytes)
@@ -120,7 +121,7 @@ impl Server {
             // 1. the call: counts whatever code the layers below answer, and catches their panics;
             .layer(CallLayer { metrics })
             // 2. the deadline: inside the count, so that DEADLINE_EXCEEDED is counted; around the handlers, so that it drops them.
-            .layer(DeadlineLayer);
+            .layer(deadline);
         let grpc = server
             .add_routes(routes)
             .serve_with_incoming_shutdown(self.grpc.into_stream(), stop.accepting.clone().cancelled_owned());

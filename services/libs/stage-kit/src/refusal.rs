@@ -46,6 +46,9 @@ pub fn failed(stage: &str, error: &RunError) -> Status {
     match error {
         RunError::DeadlineExceeded => status::deadline_exceeded(),
         RunError::Stopped => status::unavailable(stage, error.to_string()),
+        RunError::Checkpoint(error) => {
+            status::invalid_argument(&format!("resume_from.{}", error.field()), error.to_string())
+        }
         RunError::Model(_) | RunError::Panicked(_) | RunError::NotFinite { .. } | RunError::Plan(_) => {
             Status::internal(format!("{stage}: {error}"))
         }

@@ -1,50 +1,59 @@
-//! Calls to the stages: each with a time limit of its own, each answer's tensors checked, each failure in terms of the stage.
+//! Calls to the stages: each with a time limit of its own, each answer's tensors checked, and tried again on another worker
+//! when the worker is at fault.
 //!
-//! Tensors are passed on as they came: their dtype, shape and length are checked, their elements never read.
+//! Text encoders and VAEs are pure: a call that failed is simply made again elsewhere. A denoiser's work goes on from a
+//! checkpoint, which `generate::denoise` sees to. Tensors are passed on as they came: their dtype, shape and length are checked,
+//! their elements never read.
 
+use std::collections::BTreeSet;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use darkroom_proto::tensor::{TensorError, TensorView};
-use darkroom_proto::v1::denoiser_client::DenoiserClient;
 use darkroom_proto::v1::text_encoder_client::TextEncoderClient;
 use darkroom_proto::v1::vae_client::VaeClient;
-use darkroom_proto::v1::{DecodeRequest, DenoiseRequest, Dtype, EncodeTextRequest, Tensor, TextEmbedding};
+use darkroom_proto::v1::{DecodeRequest, Dtype, EncodeTextRequest, Tensor, TextEmbedding};
 use darkroom_service_kit::status;
 use tokio::time::timeout;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
-use super::denoising::Denoising;
-use super::watch::reason;
-use super::{Lease, Stage, StageError, Stages, Worker};
+use super::fault::{Failure, Fault, LISTEN_LONGER, broken, hung, passed, timed_out, too_late, translate};
+use super::retry::{Next, RetryBudget, Tries};
+use super::silence::Patience;
+use super::{Errand, Lease, Stage, StageError, Stages, Worker};
 use crate::config::Config;
 use crate::metrics::OrchestratorMetrics;
 use crate::model::Model;
 use crate::picture::Rgb;
 
-/// A stage answers a deadline itself; this much later we stop listening.
-const LISTEN_LONGER: Duration = Duration::from_millis(500);
-
 /// What every call needs.
 pub(crate) struct Calls {
     pub(crate) stages: Arc<Stages>,
     pub(crate) metrics: Arc<OrchestratorMetrics>,
+    pub(super) patience: Patience,
+    pub(super) max_message_bytes: usize,
     text_timeout: Duration,
     vae_timeout: Duration,
-    stall: Duration,
-    max_message_bytes: usize,
+    /// How long work that has begun waits for a worker.
+    recovery_wait: Duration,
+    max_tries: u32,
+    budget: Mutex<RetryBudget>,
 }
 
 impl Calls {
     pub(crate) fn new(config: &Config, stages: Arc<Stages>, metrics: Arc<OrchestratorMetrics>) -> Self {
+        let share = f64::from(config.retry_percent) / 100.0;
         Self {
             stages,
             metrics,
+            patience: config.patience(),
+            max_message_bytes: config.server.max_message_bytes,
             text_timeout: Duration::from_secs(config.text_timeout_seconds),
             vae_timeout: Duration::from_secs(config.vae_timeout_seconds),
-            stall: Duration::from_secs(config.denoise_stall_seconds),
-            max_message_bytes: config.server.max_message_bytes,
+            recovery_wait: config.recovery_wait(),
+            max_tries: config.max_tries,
+            budget: Mutex::new(RetryBudget::new(share, config.retry_reserve, Instant::now())),
         }
     }
 
@@ -57,90 +66,170 @@ impl Calls {
         deadline: Option<Instant>,
     ) -> Result<Vec<TextEmbedding>, Status> {
         let started = Instant::now();
-        let lease = self.lease(Stage::TextEncoder)?;
-        let count = prompts.len();
-        let mut client = TextEncoderClient::new(lease.worker().channel.clone())
-            .max_decoding_message_size(self.max_message_bytes)
-            .max_encoding_message_size(self.max_message_bytes);
-        let request = Request::new(EncodeTextRequest { prompts, clip_skip });
-        let answer =
-            bounded(lease.worker(), request, self.text_timeout, deadline, |request| client.encode_text(request));
-        let embeddings = answer.await?.embeddings;
-        if embeddings.len() != count {
-            let message = format!("{count} prompts were sent, {} embeddings came back", embeddings.len());
-            return Err(broken(lease.worker(), &message));
-        }
-        for embedding in &embeddings {
-            let shape = [model.max_tokens, model.hidden_size];
-            let bytes = checked(lease.worker(), embedding.prompt_embeds.as_ref(), "prompt_embeds", Dtype::F32, &shape)?;
-            self.metrics.received(Stage::TextEncoder, bytes);
-        }
+        let call = |lease: Arc<Lease>| {
+            let request = EncodeTextRequest { prompts: prompts.clone(), clip_skip };
+            self.encode_text_once(lease, request, model, deadline)
+        };
+        let embeddings = self.retrying(Stage::TextEncoder, model, deadline, call).await?;
         self.metrics.stage_seconds(Stage::TextEncoder.name(), started.elapsed());
         Ok(embeddings)
     }
 
-    /// Starts to denoise one picture; the stream holds the worker until it drops.
-    pub(crate) async fn denoise(
+    async fn encode_text_once(
         &self,
-        request: DenoiseRequest,
+        lease: Arc<Lease>,
+        request: EncodeTextRequest,
         model: &Model,
         deadline: Option<Instant>,
-    ) -> Result<Denoising, Status> {
-        let lease = self.lease(Stage::Denoiser)?;
-        let size = [request.latent_height as usize, request.latent_width as usize];
-        let embeds = [request.prompt_embeds.as_ref(), request.negative_prompt_embeds.as_ref()];
-        self.metrics.sent(Stage::Denoiser, embeds.into_iter().flatten().map(|tensor| tensor.data.len()).sum());
-        let mut client = DenoiserClient::new(lease.worker().channel.clone())
+    ) -> Result<Vec<TextEmbedding>, Failure> {
+        let (worker, count) = (lease.worker(), request.prompts.len());
+        let mut client = TextEncoderClient::new(worker.channel.clone())
             .max_decoding_message_size(self.max_message_bytes)
             .max_encoding_message_size(self.max_message_bytes);
-        let mut request = Request::new(request);
-        // The stall limit ends a stream that is silent; the caller's deadline is told to the worker, which ends the work.
-        if let Some(deadline) = deadline {
-            request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        let answer = bounded(worker, request, self.text_timeout, deadline, |request| client.encode_text(request));
+        let embeddings = answer.await?.embeddings;
+        if embeddings.len() != count {
+            return Err(broken(
+                worker,
+                &format!("{count} prompts were sent, {} embeddings came back", embeddings.len()),
+            ));
         }
-        let answer = timeout(limit(self.stall, deadline), client.denoise(request));
-        let stream = match answer.await {
-            Ok(answer) => answer.map_err(|status| translate(lease.worker(), status, deadline))?.into_inner(),
-            Err(_) => return Err(too_late(lease.worker(), self.stall, deadline)),
-        };
-        Ok(Denoising {
-            stream,
-            lease,
-            size,
-            channels: model.latent_channels,
-            stall: self.stall,
-            deadline,
-            metrics: Arc::clone(&self.metrics),
-        })
+        for embedding in &embeddings {
+            let shape = [model.max_tokens, model.hidden_size];
+            let bytes = checked(worker, embedding.prompt_embeds.as_ref(), "prompt_embeds", Dtype::F32, &shape)?;
+            self.metrics.received(Stage::TextEncoder, bytes);
+        }
+        Ok(embeddings)
     }
 
     /// Latents to an 8-bit picture of `width` × `height` pixels.
     pub(crate) async fn decode(
         &self,
         latents: Tensor,
-        width: u32,
-        height: u32,
+        [width, height]: [u32; 2],
+        model: &Model,
         deadline: Option<Instant>,
     ) -> Result<Rgb, Status> {
         let started = Instant::now();
-        let lease = self.lease(Stage::Vae)?;
+        let call = |lease: Arc<Lease>| self.decode_once(lease, latents.clone(), [width, height], deadline);
+        let picture = self.retrying(Stage::Vae, model, deadline, call).await?;
+        self.metrics.stage_seconds(Stage::Vae.name(), started.elapsed());
+        Ok(picture)
+    }
+
+    async fn decode_once(
+        &self,
+        lease: Arc<Lease>,
+        latents: Tensor,
+        [width, height]: [u32; 2],
+        deadline: Option<Instant>,
+    ) -> Result<Rgb, Failure> {
+        let worker = lease.worker();
         self.metrics.sent(Stage::Vae, latents.data.len());
-        let mut client = VaeClient::new(lease.worker().channel.clone())
+        let mut client = VaeClient::new(worker.channel.clone())
             .max_decoding_message_size(self.max_message_bytes)
             .max_encoding_message_size(self.max_message_bytes);
-        let request = Request::new(DecodeRequest { latents: Some(latents) });
-        let answer = bounded(lease.worker(), request, self.vae_timeout, deadline, |request| client.decode(request));
+        let request = DecodeRequest { latents: Some(latents) };
+        let answer = bounded(worker, request, self.vae_timeout, deadline, |request| client.decode(request));
         let image = answer.await?.image;
         let shape = [height as usize, width as usize, 3];
-        let bytes = checked(lease.worker(), image.as_ref(), "image", Dtype::U8, &shape)?;
+        let bytes = checked(worker, image.as_ref(), "image", Dtype::U8, &shape)?;
         self.metrics.received(Stage::Vae, bytes);
-        self.metrics.stage_seconds(Stage::Vae.name(), started.elapsed());
         Ok(Rgb { width, height, data: image.unwrap_or_default().data })
     }
 
-    fn lease(&self, stage: Stage) -> Result<Lease, Status> {
-        self.stages.lease(stage).map_err(|error| refusal(&error))
+    /// Makes a call on one worker after the other, until one answers or it is not the worker's fault.
+    async fn retrying<T, F>(
+        &self,
+        stage: Stage,
+        model: &Model,
+        deadline: Option<Instant>,
+        call: impl Fn(Arc<Lease>) -> F,
+    ) -> Result<T, Status>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        self.called();
+        let mut tries = Tries::new(self.max_tries);
+        let mut failed = BTreeSet::new();
+        let mut last: Option<Failure> = None;
+        loop {
+            let errand = Errand { stage, pin: model.pins.of(stage), failed: &failed, evaluations: 1 };
+            let lease = match self.lease(&errand, deadline).await {
+                Ok(lease) => Arc::new(lease),
+                Err(status) => {
+                    let last = last.map(|last| last.given_up(tries.made(), status.message()));
+                    return Err(last.unwrap_or(status));
+                }
+            };
+            let address = lease.worker().address.clone();
+            let failure = match call(lease).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            failed.insert(address);
+            self.may_go_on(&mut tries, &failure, false, &errand_of(stage, model, &failed))?;
+            tracing::warn!(
+                stage = stage.name(),
+                reason = failure.fault.name(),
+                "tried again: {}",
+                failure.status.message()
+            );
+            self.metrics.retried(stage, failure.fault);
+            last = Some(failure);
+        }
     }
+
+    /// A worker for `errand`, waiting for one as long as work that has begun may.
+    pub(crate) async fn lease(&self, errand: &Errand<'_>, deadline: Option<Instant>) -> Result<Lease, Status> {
+        let patience = limit(self.recovery_wait, deadline);
+        self.stages
+            .lease_within(errand, patience)
+            .await
+            .map_err(|error| if passed(deadline) { status::deadline_exceeded() } else { refusal(&error) })
+    }
+
+    /// A piece of work begins: it pays into the budget of tries.
+    pub(crate) fn called(&self) {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner).called();
+    }
+
+    pub(crate) fn tries(&self) -> Tries {
+        Tries::new(self.max_tries)
+    }
+
+    /// Whether work that failed may be tried again; `further` as for [`Tries::failed`].
+    ///
+    /// # Errors
+    /// The answer for the client, when it may not.
+    pub(crate) fn may_go_on(
+        &self,
+        tries: &mut Tries,
+        failure: &Failure,
+        further: bool,
+        errand: &Errand<'_>,
+    ) -> Result<(), Status> {
+        match failure.fault {
+            Fault::Final => return Err(failure.status.clone()),
+            // Where all are busy, the client is told when to come back.
+            Fault::Busy if !self.stages.has_untried(errand) => return Err(failure.status.clone()),
+            _ => {}
+        }
+        let made = tries.made();
+        match tries.failed(further) {
+            Next::Free => Ok(()),
+            Next::Paid if self.budget.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now()) => Ok(()),
+            Next::Paid => {
+                self.metrics.retries_refused_total.increment(1);
+                Err(failure.clone().given_up(made, "the budget of tries is used up"))
+            }
+            Next::Stop => Err(failure.clone().given_up(made, "max_tries are used up")),
+        }
+    }
+}
+
+fn errand_of<'a>(stage: Stage, model: &'a Model, failed: &'a BTreeSet<String>) -> Errand<'a> {
+    Errand { stage, pin: model.pins.of(stage), failed, evaluations: 1 }
 }
 
 /// A [`StageError`] for the client.
@@ -151,66 +240,37 @@ pub(crate) fn refusal(error: &StageError) -> Status {
     }
 }
 
-/// A unary call that ends with the caller's deadline, or with its own limit if that comes first.
+/// A unary call that ends with the caller's deadline, with its own limit if that comes first, or when the worker is lost.
 async fn bounded<A, B, F>(
     worker: &Worker,
-    mut request: Request<A>,
+    message: A,
     own: Duration,
     deadline: Option<Instant>,
     call: impl FnOnce(Request<A>) -> F,
-) -> Result<B, Status>
+) -> Result<B, Failure>
 where
     F: Future<Output = Result<Response<B>, Status>>,
 {
     let limit = limit(own, deadline);
     let started = Instant::now();
+    let mut request = Request::new(message);
     request.set_timeout(limit);
-    match timeout(limit + LISTEN_LONGER, call(request)).await {
+    let answer = tokio::select! {
+        answer = timeout(limit + LISTEN_LONGER, call(request)) => answer,
+        () = worker.lost() => return Err(hung(worker, "does not answer any more")),
+    };
+    match answer {
         Ok(Ok(answer)) => Ok(answer.into_inner()),
         Ok(Err(status)) if timed_out(&status) && started.elapsed() + LISTEN_LONGER >= limit => {
             Err(too_late(worker, own, deadline))
         }
-        Ok(Err(status)) => Err(translate(worker, status, deadline)),
+        Ok(Err(status)) => Err(translate(worker, status, deadline, false)),
         Err(_) => Err(too_late(worker, own, deadline)),
     }
 }
 
 pub(super) fn limit(own: Duration, deadline: Option<Instant>) -> Duration {
     deadline.map_or(own, |deadline| own.min(deadline.saturating_duration_since(Instant::now())))
-}
-
-/// The caller's deadline, if that is what has come; else the worker is at fault.
-pub(super) fn too_late(worker: &Worker, own: Duration, deadline: Option<Instant>) -> Status {
-    if passed(deadline) {
-        return status::deadline_exceeded();
-    }
-    let message = format!("{} did not answer within {} s", worker.address, own.as_secs());
-    status::unavailable(worker.stage.name(), message)
-}
-
-/// Stages answer a deadline a little early.
-fn passed(deadline: Option<Instant>) -> bool {
-    deadline.is_some_and(|deadline| deadline <= Instant::now() + LISTEN_LONGER)
-}
-
-/// A stage says DEADLINE_EXCEEDED; tonic's own timer, here or there, says CANCELLED.
-fn timed_out(status: &Status) -> bool {
-    matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled)
-}
-
-/// A stage's own status in terms of the request: where it happened is added, its code stays.
-pub(super) fn translate(worker: &Worker, status: Status, deadline: Option<Instant>) -> Status {
-    if timed_out(&status) && passed(deadline) {
-        return status::deadline_exceeded();
-    }
-    let lost = std::error::Error::source(&status).is_some();
-    if lost || status.code() == Code::Unavailable {
-        let why = reason(&status);
-        worker.suspect(&why);
-        return status::unavailable(worker.stage.name(), format!("{}: {why}", worker.address));
-    }
-    let message = format!("{} at {}: {}", worker.stage.name(), worker.address, status.message());
-    Status::with_details(status.code(), message, status.details().to_vec().into())
 }
 
 /// The length in bytes of a tensor that a stage sent, if it is what was asked for.
@@ -220,15 +280,11 @@ pub(super) fn checked(
     field: &'static str,
     dtype: Dtype,
     shape: &[usize],
-) -> Result<usize, Status> {
+) -> Result<usize, Failure> {
     let check = || -> Result<usize, TensorError> {
         let tensor = tensor.ok_or(TensorError::Missing { field })?;
         TensorView::new(tensor, field)?.expect_dtype(dtype)?.expect_shape(shape)?;
         Ok(tensor.data.len())
     };
     check().map_err(|error| broken(worker, &error.to_string()))
-}
-
-pub(super) fn broken(worker: &Worker, message: &str) -> Status {
-    Status::internal(format!("{} at {} answered wrongly: {message}", worker.stage.name(), worker.address))
 }

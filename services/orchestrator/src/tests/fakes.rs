@@ -1,20 +1,22 @@
 //! Stages without models: they answer what the protocol asks for, as slowly or as badly as a test wants.
 
+mod denoiser;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use darkroom_proto::v1::denoise_event::Event;
-use darkroom_proto::v1::denoiser_server::Denoiser;
 use darkroom_proto::v1::text_encoder_server::TextEncoder;
 use darkroom_proto::v1::vae_server::Vae;
 use darkroom_proto::v1::*;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 
 use crate::job::{Format, Job, Output, Priority};
 use crate::model::Model;
-use crate::stages::Info;
+use crate::stages::{Info, Stage};
+
+pub(crate) use denoiser::{FakeDenoiser, latent};
 
 const TOKENS: usize = 8;
 const HIDDEN: usize = 4;
@@ -50,6 +52,7 @@ pub(crate) fn denoiser_info() -> DenoiserInfo {
         max_latent_side: 64,
         latent_multiple: 1,
         max_batch: 2,
+        plan_version: 1,
     }
 }
 
@@ -58,8 +61,7 @@ pub(crate) fn vae_info() -> VaeInfo {
 }
 
 pub(crate) fn model() -> Model {
-    let infos = [Info::TextEncoder(text_info()), Info::Denoiser(denoiser_info()), Info::Vae(vae_info())];
-    Model::of(&infos.each_ref().map(|info| ("fake:1", info))).unwrap().unwrap()
+    Model::join(&Info::TextEncoder(text_info()), &Info::Denoiser(denoiser_info()), &Info::Vae(vae_info())).unwrap()
 }
 
 pub(crate) fn job() -> Job {
@@ -83,20 +85,67 @@ pub(crate) fn job() -> Job {
     }
 }
 
-/// What a test sets, and what the fakes saw.
+/// What a test sets, and what the fakes saw. Fakes may share one, or have one each.
 #[derive(Debug, Default)]
 pub(crate) struct Behaviour {
     pub(crate) step_time: Mutex<Duration>,
     pub(crate) text_time: Mutex<Duration>,
     /// Pictures with these seeds fail.
     pub(crate) bad_seeds: Mutex<Vec<u64>>,
+    /// What goes wrong with a denoise stream, once the evaluation with this number is done.
+    pub(crate) trouble: Mutex<Option<(u32, Trouble)>>,
+    /// Breaks all denoise streams that run.
+    pub(crate) die: Notify,
+    /// Every call of this stage is answered with this.
+    pub(crate) refusal: Mutex<Option<(Stage, Status)>>,
+    /// Another revision and precision than the other fakes'.
+    pub(crate) identity: Mutex<Option<(&'static str, &'static str)>>,
+    /// Of checkpoints that the denoiser takes; 0: its own.
+    pub(crate) plan_version: AtomicU32,
+    pub(crate) load: Mutex<GetLoadResponse>,
+    pub(crate) loads_told: AtomicU32,
     pub(crate) vae_channels: Mutex<Option<u32>>,
     pub(crate) texts: Mutex<Vec<String>>,
     pub(crate) denoised: Mutex<Vec<DenoiseRequest>>,
+    /// Seed and number of each evaluation.
+    pub(crate) evaluations: Mutex<Vec<(u64, u32)>>,
+    pub(crate) decoded: AtomicU32,
     /// Denoise calls that carried a deadline.
     pub(crate) deadlines: AtomicU32,
     /// Denoise streams that were dropped before their end.
     pub(crate) cancelled: AtomicU32,
+}
+
+/// What can become of a denoiser in the middle of its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The stream breaks.
+    Dies,
+    /// Nothing more comes, and the stream stays open.
+    Hangs,
+    /// It says that it will leave, and goes on.
+    Drains,
+    /// It says that it will leave before it does anything, and goes on.
+    DrainsWaiting,
+    /// Words of an earlier try come in between, with steps and latents that are wrong.
+    Echoes,
+}
+
+impl Behaviour {
+    fn stage_info(&self) -> Option<StageInfo> {
+        let identity = *self.identity.lock().unwrap();
+        stage_info().map(|info| match identity {
+            Some((revision, precision)) => StageInfo { revision: revision.into(), precision: precision.into(), ..info },
+            None => info,
+        })
+    }
+
+    fn refuse(&self, stage: Stage) -> Result<(), Status> {
+        match &*self.refusal.lock().unwrap() {
+            Some((refusing, status)) if *refusing == stage => Err(status.clone()),
+            _ => Ok(()),
+        }
+    }
 }
 
 pub(crate) struct FakeTextEncoder(pub(crate) Arc<Behaviour>);
@@ -105,6 +154,7 @@ pub(crate) struct FakeTextEncoder(pub(crate) Arc<Behaviour>);
 impl TextEncoder for FakeTextEncoder {
     /// A token a word; six fit.
     async fn encode_text(&self, request: Request<EncodeTextRequest>) -> Result<Response<EncodeTextResponse>, Status> {
+        self.0.refuse(Stage::TextEncoder)?;
         let embed = |text: &String| {
             let words: Vec<&str> = text.split_whitespace().collect();
             TextEmbedding {
@@ -122,62 +172,8 @@ impl TextEncoder for FakeTextEncoder {
     }
 
     async fn get_info(&self, _: Request<GetInfoRequest>) -> Result<Response<TextEncoderInfo>, Status> {
-        Ok(Response::new(text_info()))
+        Ok(Response::new(TextEncoderInfo { stage: self.0.stage_info(), ..text_info() }))
     }
-}
-
-pub(crate) struct FakeDenoiser(pub(crate) Arc<Behaviour>);
-
-#[tonic::async_trait]
-impl Denoiser for FakeDenoiser {
-    type DenoiseStream = ReceiverStream<Result<DenoiseEvent, Status>>;
-
-    async fn denoise(&self, request: Request<DenoiseRequest>) -> Result<Response<Self::DenoiseStream>, Status> {
-        let behaviour = Arc::clone(&self.0);
-        behaviour.deadlines.fetch_add(u32::from(request.metadata().contains_key("grpc-timeout")), Ordering::SeqCst);
-        let request = request.into_inner();
-        behaviour.denoised.lock().unwrap().push(request.clone());
-        let (sender, receiver) = tokio::sync::mpsc::channel(1);
-        tokio::spawn(async move {
-            for event in script(&request, &behaviour) {
-                let pause = *behaviour.step_time.lock().unwrap();
-                tokio::time::sleep(pause).await;
-                if sender.send(event).await.is_err() {
-                    behaviour.cancelled.fetch_add(1, Ordering::SeqCst);
-                    return;
-                }
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(receiver)))
-    }
-
-    async fn get_info(&self, _: Request<GetInfoRequest>) -> Result<Response<DenoiserInfo>, Status> {
-        Ok(Response::new(denoiser_info()))
-    }
-
-    async fn get_load(&self, _: Request<GetLoadRequest>) -> Result<Response<GetLoadResponse>, Status> {
-        Ok(Response::new(GetLoadResponse::default()))
-    }
-}
-
-/// All events of one picture.
-fn script(request: &DenoiseRequest, behaviour: &Behaviour) -> Vec<Result<DenoiseEvent, Status>> {
-    let (height, width) = (request.latent_height as usize, request.latent_width as usize);
-    let of = request.num_inference_steps;
-    let preview = |step: u32| {
-        let asked = request.preview_every != 0 && step.is_multiple_of(request.preview_every);
-        asked.then(|| Tensor::from_u8(&[height, width, 3], vec![200; height * width * 3]))
-    };
-    let mut events = vec![Event::Accepted(DenoiseAccepted { evaluations: of + 1 })];
-    events.extend((1..=of).map(|step| Event::Step(DenoiseStep { step, of, preview: preview(step) })));
-    let latents = Some(Tensor::from_f32(&[4, height, width], &vec![request.seed as f32; 4 * height * width]));
-    events.push(Event::Finished(DenoiseFinished { latents, seconds: 0.1, queue_seconds: 0.0 }));
-    let mut events: Vec<_> = events.into_iter().map(|event| Ok(DenoiseEvent { event: Some(event) })).collect();
-    if behaviour.bad_seeds.lock().unwrap().contains(&request.seed) {
-        events.truncate(2);
-        events.push(Err(Status::internal("the fake fails")));
-    }
-    events
 }
 
 pub(crate) struct FakeVae(pub(crate) Arc<Behaviour>);
@@ -185,6 +181,8 @@ pub(crate) struct FakeVae(pub(crate) Arc<Behaviour>);
 #[tonic::async_trait]
 impl Vae for FakeVae {
     async fn decode(&self, request: Request<DecodeRequest>) -> Result<Response<DecodeResponse>, Status> {
+        self.0.refuse(Stage::Vae)?;
+        self.0.decoded.fetch_add(1, Ordering::SeqCst);
         let shape = request.into_inner().latents.unwrap_or_default().shape;
         let (height, width) = (shape[1] as usize * 8, shape[2] as usize * 8);
         let image = Some(Tensor::from_u8(&[height, width, 3], vec![90; height * width * 3]));
@@ -197,6 +195,6 @@ impl Vae for FakeVae {
 
     async fn get_info(&self, _: Request<GetInfoRequest>) -> Result<Response<VaeInfo>, Status> {
         let latent_channels = self.0.vae_channels.lock().unwrap().unwrap_or(4);
-        Ok(Response::new(VaeInfo { latent_channels, ..vae_info() }))
+        Ok(Response::new(VaeInfo { stage: self.0.stage_info(), latent_channels, ..vae_info() }))
     }
 }

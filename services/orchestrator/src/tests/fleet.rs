@@ -1,5 +1,6 @@
 //! The orchestrator and three fakes on free ports of this machine.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use tonic::{Request, Status, Streaming};
 
 use super::fakes::{Behaviour, FakeDenoiser, FakeTextEncoder, FakeVae};
 use crate::Config;
+use crate::stages::discovery::{Resolver, SystemResolver};
 
 /// Nothing here takes longer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -32,9 +34,44 @@ pub(super) struct Fleet {
 }
 
 async fn bind(name: &'static str) -> Server {
-    let server = Server::bind(name, &ServerConfig::on_port(0), Metrics::new(name)).await.unwrap();
+    bind_at(name, ServerConfig::on_port(0).grpc_addr).await
+}
+
+async fn bind_at(name: &'static str, grpc_addr: SocketAddr) -> Server {
+    let config = ServerConfig { grpc_addr, ..ServerConfig::on_port(0) };
+    // The port may still be held by who is being dropped.
+    let until = Instant::now() + PATIENCE;
+    let server = loop {
+        match Server::bind(name, &config, Metrics::new(name)).await {
+            Ok(server) => break server,
+            Err(error) => assert!(Instant::now() < until, "{error:#}"),
+        }
+        sleep(Duration::from_millis(10)).await;
+    };
     server.readiness().set_ready();
     server
+}
+
+/// A fake on a free port.
+pub(super) async fn text_encoder(behaviour: &Arc<Behaviour>) -> ServiceHandle {
+    let fake = TextEncoderServer::new(FakeTextEncoder(Arc::clone(behaviour)));
+    bind("text-encoder").await.service(fake).serve().unwrap()
+}
+
+/// A fake on a free port.
+pub(super) async fn denoiser(behaviour: &Arc<Behaviour>) -> ServiceHandle {
+    denoiser_at(ServerConfig::on_port(0).grpc_addr, behaviour).await
+}
+
+/// A fake on a port of the test's choice.
+pub(super) async fn denoiser_at(address: SocketAddr, behaviour: &Arc<Behaviour>) -> ServiceHandle {
+    let fake = DenoiserServer::new(FakeDenoiser(Arc::clone(behaviour)));
+    bind_at("denoiser", address).await.service(fake).serve().unwrap()
+}
+
+/// A fake on a free port.
+pub(super) async fn vae(behaviour: &Arc<Behaviour>) -> ServiceHandle {
+    bind("vae").await.service(VaeServer::new(FakeVae(Arc::clone(behaviour)))).serve().unwrap()
 }
 
 impl Fleet {
@@ -51,12 +88,15 @@ impl Fleet {
 
     /// The same, without waiting for it.
     pub(super) async fn unready(change: impl FnOnce(&mut Config)) -> Self {
+        Self::resolving(Arc::new(SystemResolver), change).await
+    }
+
+    /// The same, with another answer to where names lead.
+    pub(super) async fn resolving(resolver: Arc<dyn Resolver>, change: impl FnOnce(&mut Config)) -> Self {
         let behaviour = Arc::new(Behaviour::default());
-        let text_encoder = TextEncoderServer::new(FakeTextEncoder(Arc::clone(&behaviour)));
-        let text_encoder = bind("text-encoder").await.service(text_encoder).serve().unwrap();
-        let denoiser = DenoiserServer::new(FakeDenoiser(Arc::clone(&behaviour)));
-        let denoiser = bind("denoiser").await.service(denoiser).serve().unwrap();
-        let vae = bind("vae").await.service(VaeServer::new(FakeVae(Arc::clone(&behaviour)))).serve().unwrap();
+        let text_encoder = text_encoder(&behaviour).await;
+        let denoiser = denoiser(&behaviour).await;
+        let vae = vae(&behaviour).await;
         let mut config = Config {
             text_encoders: vec![text_encoder.grpc_addr.to_string()],
             denoisers: vec![denoiser.grpc_addr.to_string()],
@@ -66,7 +106,7 @@ impl Fleet {
             ..Config::default()
         };
         change(&mut config);
-        let orchestrator = crate::start(config).await.unwrap();
+        let orchestrator = crate::start::start_with(config, resolver).await.unwrap();
         let client = ImageGenerationClient::new(channel::lazy(&orchestrator.grpc_addr.to_string()).unwrap());
         Self { behaviour, text_encoder, denoiser, vae, orchestrator, client }
     }
@@ -96,6 +136,22 @@ impl Fleet {
         let until = Instant::now() + PATIENCE;
         while !condition(self) {
             assert!(Instant::now() < until, "{what} never came");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// One sample of the orchestrator's, as it stands in the page after its name and labels; 0 when it is not there.
+    pub(super) async fn metric(&self, series: &str) -> f64 {
+        let page = self.metrics().await;
+        let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// Waits until a sample is what it should be.
+    pub(super) async fn metric_becomes(&self, series: &str, value: f64) {
+        let until = Instant::now() + PATIENCE;
+        while self.metric(series).await != value {
+            assert!(Instant::now() < until, "{series} never became {value}:\n{}", self.metrics().await);
             sleep(Duration::from_millis(10)).await;
         }
     }

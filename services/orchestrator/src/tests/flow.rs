@@ -7,6 +7,7 @@ use darkroom_proto::v1::generate_event::Event;
 use darkroom_proto::v1::{GenerateRequest, GetServerInfoRequest, Image, ListModelsRequest, OutputFormat};
 use tonic::{Code, Request};
 
+use super::fakes::latent;
 use super::fleet::{Fleet, kinds, next, request};
 
 fn images(events: Vec<Event>) -> Vec<Image> {
@@ -47,7 +48,7 @@ async fn events_come_in_their_order_and_tell_everything() {
 }
 
 #[tokio::test]
-async fn pictures_of_one_request_have_consecutive_seeds_and_the_empty_prompt_is_encoded_once() {
+async fn pictures_of_one_request_have_consecutive_seeds_and_prompts_are_encoded_once() {
     let fleet = Fleet::start().await;
     for _ in 0..2 {
         let (events, status) = fleet.all(GenerateRequest { num_images: Some(3), ..request() }).await;
@@ -56,10 +57,11 @@ async fn pictures_of_one_request_have_consecutive_seeds_and_the_empty_prompt_is_
         assert_eq!(seeds, [42, 43, 44]);
     }
     let texts = fleet.behaviour.texts.lock().unwrap().clone();
-    assert_eq!(texts.iter().filter(|text| text.is_empty()).count(), 1);
+    assert_eq!(texts.len(), 2, "each text once: {texts:?}");
     let metrics = fleet.metrics().await;
     for line in [
-        "darkroom_prompt_cache_hits_total 1",
+        "darkroom_prompt_cache_hits_total 2",
+        "darkroom_prompt_cache_misses_total 2",
         "darkroom_images_total 6",
         "darkroom_queue_depth 0",
         "darkroom_queued_work_seconds 0",
@@ -155,7 +157,7 @@ async fn latents_come_as_they_are() {
     assert!(image.data.is_empty() && image.media_type.is_empty());
     let latents = image.latents.unwrap();
     assert_eq!(latents.shape, [4, 8, 8]);
-    assert_eq!(latents.data[..4], 42f32.to_le_bytes());
+    assert_eq!(latents.data[..4], latent(42, 4).to_le_bytes());
 }
 
 #[tokio::test]

@@ -3,4 +3,7 @@
 pub(crate) mod fakes;
 mod fleet;
 mod flow;
+mod joining;
+mod pools;
+mod recovery;
 mod refusals;

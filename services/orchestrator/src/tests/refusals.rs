@@ -24,13 +24,14 @@ async fn a_wrong_field_is_named_in_the_details() {
 }
 
 #[tokio::test]
-async fn a_name_that_runs_is_refused() {
+async fn a_name_that_runs_with_other_content_is_refused() {
     let fleet = Fleet::start().await;
     fleet.set_step_time(Duration::from_millis(20));
     let named = GenerateRequest { request_id: "mine".into(), ..long() };
     let _running = fleet.generate(named.clone()).await.unwrap();
-    let status = fleet.generate(named).await.unwrap_err();
+    let status = fleet.generate(GenerateRequest { seed: Some(43), ..named }).await.unwrap_err();
     assert_eq!(status.code(), Code::AlreadyExists);
+    assert!(status.message().starts_with("request_id: \"mine\" runs with other content"), "{status:?}");
 }
 
 #[tokio::test]
@@ -77,8 +78,8 @@ async fn a_stage_that_is_down_is_named_at_once() {
 }
 
 #[tokio::test]
-async fn a_worker_that_dies_in_the_middle_is_named() {
-    let fleet = Fleet::start().await;
+async fn a_worker_that_dies_and_leaves_nobody_is_named() {
+    let fleet = Fleet::with(|config| config.recovery_wait_seconds = 0).await;
     fleet.set_step_time(Duration::from_millis(20));
     let mut stream = fleet.generate(long()).await.unwrap();
     while !matches!(next(&mut stream).await, Event::Step(_)) {}
@@ -99,8 +100,10 @@ async fn a_worker_that_dies_in_the_middle_is_named() {
 #[tokio::test]
 async fn a_stage_that_hangs_is_given_up() {
     let fleet = Fleet::with(|config| {
+        config.no_worker_wait_seconds = 20;
         config.text_timeout_seconds = 1;
         config.denoise_stall_seconds = 1;
+        config.max_tries = 2;
     })
     .await;
     *fleet.behaviour.text_time.lock().unwrap() = Duration::from_secs(600);
@@ -108,13 +111,20 @@ async fn a_stage_that_hangs_is_given_up() {
     let status = status.unwrap();
     assert_eq!(status.code(), Code::Unavailable);
     let address = fleet.text_encoder.grpc_addr;
-    assert_eq!(status.message(), format!("text_encoder: {address} did not answer within 1 s"));
+    assert_eq!(
+        status.message(),
+        format!("text_encoder: {address} did not answer within 1 s; given up after 2 tries: max_tries are used up")
+    );
 
     *fleet.behaviour.text_time.lock().unwrap() = Duration::ZERO;
     fleet.set_step_time(Duration::from_secs(600));
     let (_, status) = fleet.all(request()).await;
-    let address = fleet.denoiser.grpc_addr;
-    assert_eq!(status.unwrap().message(), format!("denoiser: {address} did not answer within 1 s"));
+    let message = status.unwrap().message().to_owned();
+    assert!(
+        message.starts_with(&format!("denoiser: {} has said nothing for 1.", fleet.denoiser.grpc_addr)),
+        "{message}"
+    );
+    assert!(message.ends_with("given up after 2 tries: max_tries are used up"), "{message}");
 }
 
 #[tokio::test]

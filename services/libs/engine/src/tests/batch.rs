@@ -1,91 +1,17 @@
-//! Turn by turn, without a thread.
+//! Who is in each evaluation, and what happens to the others when one fails or leaves.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use darkroom_samplers::Sampler;
-use tokio_stream::StreamExt;
 
+use super::bench::*;
 use super::fake::*;
-use crate::batch::{Batch, Turn};
 use crate::error::RunError;
-use crate::events::{self, Event};
-use crate::load::LoadCell;
+use crate::events;
 use crate::observer::WasteReason;
-use crate::queue::{Queue, Refused};
-use crate::request::{DenoiseRequest, Denoising, Finished, Step, Submission};
+use crate::queue::Refused;
+use crate::request::{DenoiseRequest, Submission};
 use crate::slots::Budget;
-
-struct Bench {
-    clock: FakeClock,
-    log: Log,
-    notes: Arc<Notes>,
-    queue: Arc<Queue<Submission>>,
-    load: Arc<LoadCell>,
-    batch: Batch<FakeModel>,
-}
-
-impl Bench {
-    fn new(budget: Budget, queue_limit: usize) -> Self {
-        let (clock, log, notes) = (FakeClock::new(), Log::default(), Arc::new(Notes::default()));
-        let (queue, load) = (Arc::new(Queue::new(queue_limit)), Arc::new(LoadCell::default()));
-        let model = FakeModel { clock: clock.clone(), log: Arc::clone(&log), nods: None };
-        let now = clock.clone();
-        let observer = Arc::clone(&notes);
-        let clock_fn = Box::new(move || now.now());
-        let batch = Batch::new(model, Arc::clone(&queue), budget, Arc::clone(&load), observer, clock_fn);
-        Self { clock, log, notes, queue, load, batch }
-    }
-
-    fn submit(&self, request: DenoiseRequest) -> Denoising {
-        self.submit_until(request, None)
-    }
-
-    /// `deadline`: seconds from now.
-    fn submit_until(&self, request: DenoiseRequest, deadline: Option<u64>) -> Denoising {
-        let (sender, events) = events::channel();
-        let now = self.clock.now();
-        let deadline = deadline.map(|seconds| now + Duration::from_secs(seconds));
-        self.queue.push(Submission { request, events: sender }, deadline, now).unwrap();
-        events
-    }
-
-    fn turns(&mut self, turns: usize) {
-        for _ in 0..turns {
-            self.batch.turn();
-        }
-    }
-
-    fn run(&mut self) {
-        while self.batch.turn() == Turn::Evaluated {}
-    }
-
-    fn log(&self) -> Vec<Vec<f32>> {
-        std::mem::take(&mut *self.log.lock().unwrap())
-    }
-
-    fn wasted(&self) -> Vec<(WasteReason, usize)> {
-        std::mem::take(&mut *self.notes.wasted.lock().unwrap())
-    }
-}
-
-fn bench() -> Bench {
-    Bench::new(Budget::pictures(8), 8)
-}
-
-/// What a reader sees of a request that has ended.
-fn read(events: Denoising) -> (Vec<Step>, Result<Finished, RunError>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let (mut steps, mut ends) = (Vec::new(), Vec::new());
-    for event in runtime.block_on(events.collect::<Vec<_>>()) {
-        match event {
-            Event::Progress(step) => steps.push(step),
-            Event::End(end) => ends.push(end),
-        }
-    }
-    assert_eq!(ends.len(), 1, "every request ends exactly once");
-    (steps, ends.remove(0))
-}
 
 #[test]
 fn requests_join_and_leave_at_every_evaluation() {
@@ -104,11 +30,7 @@ fn requests_join_and_leave_at_every_evaluation() {
 #[test]
 fn a_result_does_not_depend_on_its_companions() {
     let requests = || {
-        let mut all: Vec<DenoiseRequest> = Sampler::ALL
-            .into_iter()
-            .zip(1..)
-            .map(|(sampler, i)| request_with(i as f32, plan(sampler, 4 + i)))
-            .collect();
+        let mut all = kinds();
         all.push(guided(9.0, 7));
         all
     };
@@ -200,8 +122,9 @@ fn sizes_take_turns_and_none_starves() {
     let requests = [sized(1.0, 4, 8), sized(2.0, 2, 16), sized(3.0, 3, 8)];
     let events: Vec<_> = requests.into_iter().map(|request| bench.submit(request)).collect();
     bench.run();
-    let expected = [vec![1.0, 3.0], vec![2.0], vec![1.0, 3.0], vec![2.0], vec![1.0, 3.0], vec![1.0]];
-    assert_eq!(bench.log(), expected);
+    // The large one is four times the work, so the small ones have four turns for its one.
+    let small = vec![1.0, 3.0];
+    assert_eq!(bench.log(), [small.clone(), vec![2.0], small.clone(), small, vec![1.0], vec![2.0]]);
     for events in events {
         read(events).1.unwrap();
     }
@@ -246,4 +169,32 @@ fn a_wasted_wait_is_no_wasted_step() {
     bench.run();
     assert_eq!((bench.wasted(), bench.notes.waits.lock().unwrap().len()), (Vec::new(), 1));
     read(running).1.unwrap();
+}
+
+#[test]
+fn a_small_request_passes_a_large_one_that_does_not_fit() {
+    let budget = Budget { pixels: 4 * 64, bytes: usize::MAX, pictures: usize::MAX };
+    let mut bench = Bench::new(budget, 8);
+    let running = bench.submit(guided(1.0, 3));
+    let large = bench.submit(sized(2.0, 1, 16));
+    let small = bench.submit(guided(3.0, 2));
+    bench.run();
+    let (one, both) = (vec![0.0, 1.0], vec![0.0, 1.0, 0.0, 3.0]);
+    assert_eq!(bench.log(), [both.clone(), both, one, vec![2.0]]);
+    for events in [running, large, small] {
+        read(events).1.unwrap();
+    }
+}
+
+#[test]
+fn memory_bounds_the_batch_texts_included() {
+    // Two tokens a text and two texts: 4000 bytes, and 4·8·8·4 bytes for each of eleven tensors.
+    let cost = guided(1.0, 3).cost(2 * TOKEN_BYTES).bytes;
+    assert!((4000 + 5 * 1024..4000 + 12 * 1024).contains(&cost), "{cost}");
+    let budget = Budget { pixels: usize::MAX, bytes: 2 * cost, pictures: usize::MAX };
+    let mut bench = Bench::new(budget, 8);
+    let events: Vec<_> = (0..5).map(|i| bench.submit(guided(i as f32 + 1.0, 1))).collect();
+    bench.run();
+    assert_eq!(bench.log().iter().map(Vec::len).collect::<Vec<_>>(), [4, 4, 2]);
+    assert_eq!(events.len(), 5);
 }

@@ -6,22 +6,23 @@ use std::time::{Duration, Instant};
 use tokio_stream::StreamExt;
 
 use super::fake::*;
-use crate::denoiser::{Denoiser, DenoiserOptions};
+use crate::denoiser::{Denoiser, DenoiserOptions, Ready};
 use crate::error::{ModelError, RunError, SubmitError};
 use crate::events::Event;
 use crate::observer::{Observer, Unobserved, WasteReason};
 use crate::slots::Budget;
 
 fn options(observer: Arc<dyn Observer>) -> DenoiserOptions {
-    DenoiserOptions { name: "fake".to_owned(), queue_limit: 4, budget: Budget::pictures(2), observer }
+    DenoiserOptions { name: "fake".to_owned(), queue_limit: 4, observer }
 }
 
-fn model() -> Result<(FakeModel, &'static str), ModelError> {
+fn model() -> Result<Ready<FakeModel, &'static str>, ModelError> {
     nodding(None)
 }
 
-fn nodding(nods: Option<mpsc::Receiver<()>>) -> Result<(FakeModel, &'static str), ModelError> {
-    Ok((FakeModel { clock: FakeClock::new(), log: Log::default(), nods }, "fake"))
+fn nodding(nods: Option<mpsc::Receiver<()>>) -> Result<Ready<FakeModel, &'static str>, ModelError> {
+    let model = FakeModel { clock: FakeClock::new(), log: Log::default(), nods };
+    Ok(Ready { model, budget: Budget::pictures(2), measured: Vec::new(), info: "fake" })
 }
 
 #[tokio::test]
@@ -29,7 +30,7 @@ async fn a_request_goes_through_the_thread_and_back() {
     let (denoiser, loaded) = Denoiser::start(options(Arc::new(Unobserved)), model).unwrap();
     assert_eq!(loaded.await.unwrap().unwrap(), "fake");
     let events: Vec<_> = denoiser.submit(request(1.0, 3), None).unwrap().collect().await;
-    assert_eq!(events.len(), 4);
+    assert_eq!(events.iter().filter(|event| matches!(event, Event::Step(_))).count(), 3);
     assert!(matches!(events.last(), Some(Event::End(Ok(_)))));
     denoiser.drain().await;
     assert_eq!(denoiser.submit(request(1.0, 3), None).err(), Some(SubmitError::Closed));
@@ -43,6 +44,25 @@ async fn draining_finishes_what_was_taken() {
     for events in events {
         let end = events.collect::<Vec<_>>().await.pop();
         assert!(matches!(end, Some(Event::End(Ok(_)))), "{end:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_drain_tells_who_waits_and_refuses_who_comes() {
+    let (nod, nods) = mpsc::channel();
+    let (denoiser, _loaded) = Denoiser::start(options(Arc::new(Unobserved)), || nodding(Some(nods))).unwrap();
+    let mut events: Vec<_> = (0..3).map(|i| denoiser.submit(request(i as f32, 5), None).unwrap()).collect();
+    assert!(!denoiser.load().draining);
+    denoiser.begin_drain();
+    assert!(denoiser.load().draining);
+    assert_eq!(denoiser.submit(request(1.0, 3), None).err(), Some(SubmitError::Closed));
+    // The third does not fit into the batch of two: it hears at once, whatever the model does.
+    assert_eq!(events[2].next().await, Some(Event::Draining));
+    drop(nod);
+    denoiser.drain().await;
+    for events in events {
+        let end = events.collect::<Vec<_>>().await.pop();
+        assert!(matches!(end, Some(Event::End(Ok(_)))), "the work goes on: {end:?}");
     }
 }
 
@@ -66,12 +86,12 @@ async fn a_dropped_stream_is_counted_as_cancelled() {
 
 #[tokio::test]
 async fn a_model_that_cannot_be_loaded_closes_the_line() {
-    let fails = || Err::<(FakeModel, ()), ModelError>("the file is cut short".into());
+    let fails = || Err::<Ready<FakeModel, ()>, ModelError>("the file is cut short".into());
     let (denoiser, loaded) = Denoiser::start(options(Arc::new(Unobserved)), fails).unwrap();
     assert_eq!(loaded.await.unwrap().unwrap_err().to_string(), "the file is cut short");
     denoiser.drain().await;
     assert_eq!(denoiser.submit(request(1.0, 1), None).err(), Some(SubmitError::Closed));
-    let panics = || -> Result<(FakeModel, ()), ModelError> { panic!("out of bounds") };
+    let panics = || -> Result<Ready<FakeModel, ()>, ModelError> { panic!("out of bounds") };
     let (_denoiser, loaded) = Denoiser::start(options(Arc::new(Unobserved)), panics).unwrap();
     assert_eq!(loaded.await.unwrap().unwrap_err().to_string(), "the model panicked: out of bounds");
 }

@@ -18,6 +18,9 @@ pub(super) const SHORT: f32 = -3.0;
 pub(super) const NAN: f32 = -4.0;
 pub(super) const UNPREPARED: f32 = -5.0;
 
+/// What a prepared prompt takes for each of its tokens.
+pub(super) const TOKEN_BYTES: usize = 1000;
+
 /// A clock that stands still until somebody moves it.
 #[derive(Clone)]
 pub(super) struct FakeClock(Arc<Mutex<Instant>>);
@@ -54,6 +57,10 @@ impl DenoiseModel for FakeModel {
     fn prepare(&mut self, prompt_embeds: &[f32], tokens: usize) -> Result<f32, ModelError> {
         assert_eq!(prompt_embeds.len() % tokens, 0);
         if prompt_embeds[0] == UNPREPARED { Err("no such prompt".into()) } else { Ok(prompt_embeds[0]) }
+    }
+
+    fn context_bytes(&self, tokens: usize) -> usize {
+        TOKEN_BYTES * tokens
     }
 
     fn predict(&mut self, rows: &[Row<'_, f32>], _: LatentSize) -> Result<Vec<Vec<f32>>, ModelError> {
@@ -128,7 +135,20 @@ pub(super) fn request_with(prompt: f32, plan: Plan) -> DenoiseRequest {
         guidance: None,
         noise: Box::new(noise(prompt.abs() as usize)),
         preview_every: 0,
+        resume_from: None,
     }
+}
+
+/// One request of every sampler, with and without guidance and eta, of different lengths.
+pub(super) fn kinds() -> Vec<DenoiseRequest> {
+    let schedule = NoiseSchedule::new(&ScheduleConfig::default()).unwrap();
+    let kind = |(i, sampler): (usize, Sampler)| {
+        let eta = if sampler == Sampler::Ddim { 0.5 } else { 0.0 };
+        let plan = schedule.plan(&PlanRequest { sampler, num_inference_steps: 4 + i, eta }).unwrap();
+        let request = request_with(1.0 + i as f32, plan);
+        if i % 2 == 0 { request } else { DenoiseRequest { guidance: guided(1.0, 1).guidance, ..request } }
+    };
+    Sampler::ALL.into_iter().enumerate().map(kind).collect()
 }
 
 pub(super) fn guided(prompt: f32, evaluations: usize) -> DenoiseRequest {

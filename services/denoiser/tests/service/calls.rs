@@ -1,103 +1,24 @@
-//! The denoiser with the embedded model, called over gRPC.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it expects by panicking")]
+//! What calls are answered: streams, refusals, cancellation, deadlines.
 
 use std::time::Duration;
 
-use darkroom_denoiser::{Config, start};
+use darkroom_denoiser::Config;
 use darkroom_proto::tensor::TensorView;
 use darkroom_proto::v1::denoise_event::Event;
-use darkroom_proto::v1::denoiser_client::DenoiserClient;
-use darkroom_proto::v1::{DenoiseFinished, DenoiseRequest, DenoiseStep, GetInfoRequest, GetLoadRequest, Tensor};
-use darkroom_service_kit::{ServerConfig, ServiceHandle};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use darkroom_proto::v1::{DenoiseRequest, GetInfoRequest, GetLoadRequest, Tensor};
+use darkroom_samplers::Sampler;
 use tokio_stream::StreamExt;
-use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request};
 
-const TOKENS: usize = 77;
-const WIDTH: usize = 96;
-
-async fn connect(handle: &ServiceHandle) -> DenoiserClient<Channel> {
-    let endpoint = Channel::from_shared(format!("http://{}", handle.grpc_addr)).unwrap();
-    DenoiserClient::new(endpoint.connect().await.unwrap())
-}
-
-async fn serve_with(config: Config) -> (ServiceHandle, DenoiserClient<Channel>) {
-    let handle = start(Config { server: ServerConfig::on_port(0), ..config }).await.unwrap();
-    handle.ready().await.unwrap();
-    let client = connect(&handle).await;
-    (handle, client)
-}
-
-async fn serve() -> (ServiceHandle, DenoiserClient<Channel>) {
-    serve_with(Config::default()).await
-}
-
-fn embeds(salt: f32) -> Option<Tensor> {
-    let values: Vec<f32> = (0..TOKENS * WIDTH).map(|i| (i as f32 * 0.13 + salt).sin()).collect();
-    Some(Tensor::from_f32(&[TOKENS, WIDTH], &values))
-}
-
-fn request(seed: u64, steps: u32) -> DenoiseRequest {
-    DenoiseRequest {
-        request_id: format!("test-{seed}"),
-        latent_height: 8,
-        latent_width: 12,
-        prompt_embeds: embeds(1.0),
-        negative_prompt_embeds: embeds(0.0),
-        sampler: "plms".to_owned(),
-        num_inference_steps: steps,
-        guidance_scale: 2.0,
-        eta: 0.0,
-        seed,
-        preview_every: 0,
-    }
-}
-
-/// Evaluations, steps and the end of a call.
-async fn denoise(
-    client: &mut DenoiserClient<Channel>,
-    request: impl tonic::IntoRequest<DenoiseRequest>,
-) -> Result<(u32, Vec<DenoiseStep>, DenoiseFinished), Status> {
-    let mut stream = client.denoise(request).await?.into_inner();
-    let Some(Event::Accepted(accepted)) = stream.message().await?.and_then(|message| message.event) else {
-        panic!("accepted comes first")
-    };
-    let mut steps = Vec::new();
-    loop {
-        match stream.message().await?.and_then(|message| message.event) {
-            Some(Event::Step(step)) => steps.push(step),
-            Some(Event::Finished(finished)) => return Ok((accepted.evaluations, steps, finished)),
-            event => panic!("{event:?} before the end"),
-        }
-    }
-}
-
-/// The value of a metric on the service's HTTP port.
-async fn metric(handle: &ServiceHandle, name: &str) -> f64 {
-    let mut socket = tokio::net::TcpStream::connect(handle.http_addr).await.unwrap();
-    socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await.unwrap();
-    let mut text = String::new();
-    socket.read_to_string(&mut text).await.unwrap();
-    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in\n{text}"));
-    line.rsplit(' ').next().unwrap().parse().unwrap()
-}
-
-async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let wait = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
-}
+use crate::calling::*;
 
 #[tokio::test]
 async fn a_stream_tells_acceptance_steps_previews_and_latents() {
     let (handle, mut client) = serve().await;
     let info = client.get_info(GetInfoRequest {}).await.unwrap().into_inner();
     assert_eq!((info.latent_channels, info.cross_attention_dim, info.latent_multiple), (4, WIDTH as u32, 1));
-    assert_eq!(info.samplers, ["plms", "ddim", "dpmpp_2m", "euler", "euler_a"]);
+    assert_eq!(info.samplers, Sampler::ALL.map(Sampler::name));
+    assert!(info.max_batch >= 1 && info.plan_version >= 1, "{info:?}");
     let defaults = info.defaults.unwrap();
     assert_eq!((defaults.guidance_scale, defaults.width, defaults.sampler.as_str()), (2.0, 128, "plms"));
 
@@ -119,25 +40,17 @@ async fn a_stream_tells_acceptance_steps_previews_and_latents() {
     handle.drain().await.unwrap();
 }
 
-/// One request of every kind: all samplers, with and without guidance and eta, of different lengths.
-fn kinds() -> Vec<DenoiseRequest> {
-    let kinds = [("plms", 2.0), ("ddim", 7.5), ("dpmpp_2m", 1.0), ("euler", 3.0), ("euler_a", 1.0), ("ddim", 0.0)];
-    let kind = |((sampler, guidance_scale), seed): ((&str, f64), u64)| DenoiseRequest {
-        sampler: sampler.to_owned(),
-        guidance_scale,
-        negative_prompt_embeds: if guidance_scale == 1.0 { None } else { embeds(0.0) },
-        eta: if sampler == "ddim" { 0.5 } else { 0.0 },
-        ..request(seed, 10 + seed as u32)
-    };
-    kinds.into_iter().zip(1..).map(kind).collect()
-}
-
 #[tokio::test]
 async fn requests_of_all_kinds_share_batches_and_get_the_bytes_they_get_alone() {
-    let (handle, mut client) = serve().await;
+    let (handle, mut client) = serve_with(Config { max_batch: Some(16), ..Config::default() }).await;
+    let mut requests = kinds();
+    assert!(requests.len() >= 8);
+    // A prompt of two chunks among prompts of one.
+    let long = |salt| Some(Tensor::from_f32(&[2 * TOKENS, WIDTH], &values(2 * TOKENS, salt)));
+    requests.push(DenoiseRequest { prompt_embeds: long(3.0), negative_prompt_embeds: long(4.0), ..request(99, 20) });
     let mut alone = Vec::new();
-    for request in kinds() {
-        alone.push(denoise(&mut client, request).await.unwrap().2.latents);
+    for request in &requests {
+        alone.push(denoise(&mut client, request.clone()).await.unwrap().2.latents);
     }
     let batches = async || {
         let (sum, count) = ("darkroom_batch_size_sum", "darkroom_batch_size_count");
@@ -146,16 +59,30 @@ async fn requests_of_all_kinds_share_batches_and_get_the_bytes_they_get_alone() 
     let (pictures, calls) = batches().await;
     assert_eq!(pictures, calls, "one picture at a time");
 
-    let run = |request| {
+    let mut runs = Vec::new();
+    for request in requests {
         let mut client = client.clone();
-        tokio::spawn(async move { denoise(&mut client, request).await.unwrap().2.latents })
-    };
-    let runs: Vec<_> = kinds().into_iter().map(run).collect();
+        let (joined, joins) = tokio::sync::oneshot::channel();
+        runs.push(tokio::spawn(async move {
+            let mut stream = client.denoise(request).await.unwrap().into_inner();
+            let mut joined = Some(joined);
+            while let Some(message) = stream.next().await {
+                match message.unwrap().event {
+                    Some(Event::Finished(finished)) => return finished.latents,
+                    Some(Event::Accepted(_)) => {}
+                    _ => _ = joined.take().map(|joined| joined.send(())),
+                }
+            }
+            panic!("no latents")
+        }));
+        // The next one joins when this one has made some way.
+        joins.await.unwrap();
+    }
     for (run, alone) in runs.into_iter().zip(alone) {
         assert_eq!(run.await.unwrap(), alone);
     }
-    let (pictures, calls) = batches().await;
-    assert!(pictures > calls, "{pictures} pictures in {calls} calls of the UNet: none was shared");
+    let (pictures_after, calls_after) = batches().await;
+    assert!(pictures_after - pictures > calls_after - calls, "none was shared");
 }
 
 #[tokio::test]
@@ -193,7 +120,7 @@ async fn a_deadline_ends_a_stream_that_has_begun() {
 
 #[tokio::test]
 async fn a_full_queue_refuses_with_a_delay() {
-    let (_handle, client) = serve_with(Config { max_batch: 1, queue_limit: 1, ..Config::default() }).await;
+    let (_handle, client) = serve_with(Config { max_batch: Some(1), queue_limit: 1, ..Config::default() }).await;
     let mut streams = Vec::new();
     let refused = loop {
         assert!(streams.len() < 3, "one runs, one waits, the third is refused");
@@ -228,7 +155,7 @@ async fn refusals_name_the_field_the_value_and_the_range() {
         (DenoiseRequest { latent_width: 12_500, ..base() }, "latent_width: 12500 is not in 1 to 256"),
         (
             DenoiseRequest { sampler: "lms".into(), ..base() },
-            "sampler: \"lms\" is not one of plms, ddim, dpmpp_2m, euler, euler_a",
+            &format!("sampler: \"lms\" is not one of {}", Sampler::ALL.map(Sampler::name).join(", ")),
         ),
         (DenoiseRequest { num_inference_steps: 0, ..base() }, "num_inference_steps: 0 is not in 1 to 1000"),
         (DenoiseRequest { num_inference_steps: 100_000, ..base() }, "num_inference_steps: 100000 is not in 1 to 1000"),

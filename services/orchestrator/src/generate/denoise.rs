@@ -1,0 +1,186 @@
+//! One picture's latents, however many denoisers it takes: when one dies, hangs or leaves, the next goes on from the last
+//! checkpoint, and the result has the bytes of an undisturbed run.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use darkroom_proto::v1::{Checkpoint, DenoiseRequest, Tensor};
+use tonic::Status;
+
+use super::image_task::{ImageTask, encode_preview};
+use super::track::{Resume, Track};
+use crate::admission::Slot;
+use crate::metrics::OrchestratorMetrics;
+use crate::stages::denoising::{Denoising, Progress};
+use crate::stages::fault::{Failure, Fault};
+use crate::stages::{Errand, Stage};
+
+/// How one try ended.
+enum End {
+    Latents {
+        latents: Tensor,
+        seconds: f64,
+    },
+    /// Its worker leaves and another is there.
+    Drained,
+    Failed(Failure),
+}
+
+impl ImageTask {
+    /// Denoises picture `index` in `slot`.
+    pub(super) async fn denoise(&self, index: u32, mut slot: Slot) -> Result<Tensor, Status> {
+        let started = Instant::now();
+        let mut kept = Kept { track: Track::default(), bytes: 0, metrics: Arc::clone(&self.calls.metrics) };
+        let mut tries = self.calls.tries();
+        let mut failed = BTreeSet::new();
+        let mut request = self.request(index);
+        let mut last: Option<Failure> = None;
+        self.calls.called();
+        loop {
+            let errand = self.errand(&failed);
+            let lease = self.calls.lease(&errand, self.deadline).await.map_err(|status| match last.take() {
+                Some(last) => last.given_up(tries.made(), status.message()),
+                None => status,
+            })?;
+            let address = lease.worker().address.clone();
+            let expected = slot.expected_step();
+            let begun = self.calls.denoise(lease, request.clone(), &self.model, expected, self.deadline).await;
+            let end = match begun {
+                Ok(denoising) => self.listen(denoising, index, &mut kept, &mut slot).await?,
+                Err(failure) => End::Failed(failure),
+            };
+            let further = kept.track.got_further();
+            if further {
+                // Who failed at the work before it got here may be well again.
+                failed.clear();
+            }
+            failed.insert(address);
+            let (reason, afresh) = match end {
+                End::Latents { latents, seconds } => {
+                    slot.measure(seconds);
+                    self.calls.metrics.stage_seconds(Stage::Denoiser.name(), started.elapsed());
+                    return Ok(latents);
+                }
+                // Nothing went wrong: it costs no try.
+                End::Drained => ("drained", false),
+                End::Failed(failure) => {
+                    self.calls.may_go_on(&mut tries, &failure, further, &self.errand(&failed))?;
+                    tracing::warn!(request_id = request.request_id, "goes on elsewhere: {}", failure.status.message());
+                    let fault = failure.fault;
+                    last = Some(failure);
+                    (fault.name(), fault == Fault::PlanVersion)
+                }
+            };
+            let resume = kept.next(afresh);
+            self.calls.metrics.resumed(reason, &resume);
+            request.resume_from = resume.from;
+            request.attempt = kept.track.attempt();
+        }
+    }
+
+    /// Follows one try to its end.
+    async fn listen(
+        &self,
+        mut denoising: Denoising,
+        index: u32,
+        kept: &mut Kept,
+        slot: &mut Slot,
+    ) -> Result<End, Status> {
+        let mut leaving = false;
+        loop {
+            let progress = match denoising.next().await {
+                Ok(progress) => progress,
+                Err(failure) => return Ok(End::Failed(failure)),
+            };
+            // Where the work rests, nothing is lost by a move.
+            let rests = match progress {
+                Progress::Step { step, of, preview } => {
+                    if kept.track.step(step) {
+                        slot.progress(step, of);
+                        let preview = match preview {
+                            Some(rgb) => Some(encode_preview(rgb).await?),
+                            None => None,
+                        };
+                        self.log.step(index, step, of, preview);
+                    }
+                    false
+                }
+                Progress::Finished { latents, seconds } => return Ok(End::Latents { latents, seconds }),
+                Progress::Draining => {
+                    leaving = true;
+                    // All that was done there came in a checkpoint before this.
+                    true
+                }
+                Progress::Checkpoint(checkpoint) => {
+                    kept.checkpoint(checkpoint);
+                    true
+                }
+            };
+            // With nobody else there, the worker goes on as long as it may.
+            if leaving && rests && self.another_is_there(&denoising) {
+                return Ok(End::Drained);
+            }
+        }
+    }
+
+    fn another_is_there(&self, denoising: &Denoising) -> bool {
+        self.calls.stages.has_another(Stage::Denoiser, &self.model.pins.denoiser, denoising.address())
+    }
+
+    fn errand<'a>(&'a self, failed: &'a BTreeSet<String>) -> Errand<'a> {
+        let evaluations = self.job.num_inference_steps.into();
+        Errand { stage: Stage::Denoiser, pin: &self.model.pins.denoiser, failed, evaluations }
+    }
+
+    fn request(&self, index: u32) -> DenoiseRequest {
+        let job = &self.job;
+        DenoiseRequest {
+            request_id: format!("{}/{index}", job.request_id),
+            latent_height: job.height / self.model.factor,
+            latent_width: job.width / self.model.factor,
+            prompt_embeds: Some(self.prompt.clone()),
+            negative_prompt_embeds: self.negative.clone(),
+            sampler: job.sampler.clone(),
+            num_inference_steps: job.num_inference_steps,
+            guidance_scale: job.guidance_scale,
+            eta: job.eta,
+            seed: job.image_seed(index),
+            preview_every: job.preview_every,
+            resume_from: None,
+            attempt: 0,
+        }
+    }
+}
+
+/// The picture's track, whose bytes are counted as long as it is kept.
+struct Kept {
+    track: Track,
+    bytes: usize,
+    metrics: Arc<OrchestratorMetrics>,
+}
+
+impl Kept {
+    fn checkpoint(&mut self, checkpoint: Checkpoint) {
+        self.track.checkpoint(checkpoint);
+        self.count();
+    }
+
+    fn next(&mut self, afresh: bool) -> Resume {
+        let resume = self.track.next(afresh);
+        self.count();
+        resume
+    }
+
+    fn count(&mut self) {
+        let now = self.track.bytes();
+        self.metrics.checkpoint_bytes(self.bytes, now);
+        self.bytes = now;
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.metrics.checkpoint_bytes(self.bytes, 0);
+    }
+}

@@ -1,0 +1,141 @@
+//! Readers from the start, in the middle and behind.
+
+use darkroom_proto::v1::{Completed, Image, ImageFailed, Queued, Started, Step};
+use proptest::prelude::*;
+use tonic::Code;
+
+use super::*;
+
+fn event(event: Event) -> GenerateEvent {
+    GenerateEvent { request_id: "r".into(), event: Some(event) }
+}
+
+fn step(image_index: u32, step: u32) -> GenerateEvent {
+    event(Event::Step(Step { image_index, step, of: 1000, preview: None }))
+}
+
+fn image(image_index: u32) -> GenerateEvent {
+    event(Event::Image(Image { image_index, data: vec![1; 10].into(), ..Image::default() }))
+}
+
+fn queued(position: u32) -> GenerateEvent {
+    event(Event::Queued(Queued { position, estimated_seconds: 0.0 }))
+}
+
+fn story() -> Vec<GenerateEvent> {
+    vec![
+        queued(1),
+        queued(0),
+        event(Event::Started(Started::default())),
+        step(0, 1),
+        step(1, 1),
+        step(0, 2),
+        image(0),
+        step(1, 2),
+    ]
+}
+
+fn written(events: &[GenerateEvent]) -> Journal {
+    let mut journal = Journal::default();
+    for event in events {
+        journal.write(event.clone());
+    }
+    journal
+}
+
+fn good(items: Vec<Item>) -> Vec<GenerateEvent> {
+    items.into_iter().map(Result::unwrap).collect()
+}
+
+#[test]
+fn who_reads_along_sees_everything_in_order() {
+    let (mut journal, mut seen, mut read) = (Journal::default(), 0, Vec::new());
+    for event in story() {
+        journal.write(event);
+        let (news, newest) = journal.since(seen);
+        read.extend(good(news));
+        seen = newest;
+    }
+    assert_eq!(read, story());
+    assert_eq!(journal.since(seen).0.len(), 0);
+}
+
+#[test]
+fn who_comes_in_the_middle_sees_where_it_stands() {
+    let journal = written(&story());
+    let (items, seen) = journal.replay();
+    assert_eq!(good(items), [event(Event::Started(Started::default())), image(0), step(1, 2)]);
+    assert_eq!(journal.since(seen).0.len(), 0);
+    assert_eq!(good(written(&story()[..2]).replay().0), [queued(0)]);
+}
+
+#[test]
+fn who_is_behind_misses_steps_and_no_picture() {
+    let mut journal = written(&[image(0)]);
+    for number in 1..=1000 {
+        journal.write(step(1, number));
+    }
+    journal.write(event(Event::ImageFailed(ImageFailed { image_index: 2, ..ImageFailed::default() })));
+    let items = good(journal.since(0).0);
+    assert_eq!(items[0], image(0));
+    assert_eq!(items.len(), 1 + RECENT_STEPS + 1);
+    assert_eq!(items[RECENT_STEPS], step(1, 1000));
+    assert_eq!(journal.bytes(), 10);
+}
+
+#[test]
+fn the_end_is_the_end() {
+    let mut journal = written(&[image(0), event(Event::Completed(Completed::default()))]);
+    journal.write(image(1));
+    journal.fail(Status::internal("late"));
+    assert!(journal.has_ended() && journal.is_whole());
+    assert_eq!(good(journal.since(0).0).len(), 2);
+
+    let mut journal = Journal::default();
+    journal.fail(Status::unavailable("first"));
+    journal.fail(Status::internal("second"));
+    let (items, _) = journal.replay();
+    assert_eq!(items[0].as_ref().unwrap_err().code(), Code::Unavailable);
+    assert!(journal.has_ended() && !journal.is_whole());
+    let failed = event(Event::Completed(Completed { failed: 1, ..Completed::default() }));
+    assert!(!written(&[failed]).is_whole());
+}
+
+proptest! {
+    /// However rarely it looks: a reader never sees an event twice or out of order, sees every picture, and the last step.
+    #[test]
+    fn a_reader_never_sees_anything_twice(
+        kinds in prop::collection::vec((0u8..8, 0u32..3), 1..300),
+        looks in prop::collection::vec(any::<bool>(), 300),
+    ) {
+        let (mut journal, mut seen, mut read) = (Journal::default(), 0, Vec::new());
+        let (mut number, mut images, mut last) = (0, 0, None);
+        for ((kind, index), look) in kinds.into_iter().zip(looks) {
+            number += 1;
+            if kind == 0 {
+                images += 1;
+                // The seed tells pictures apart.
+                journal.write(event(Event::Image(Image { image_index: index, seed: number, ..Image::default() })));
+            } else {
+                last = Some(step(index, number as u32));
+                journal.write(step(index, number as u32));
+            }
+            if look {
+                let (news, newest) = journal.since(seen);
+                read.extend(good(news));
+                seen = newest;
+            }
+        }
+        read.extend(good(journal.since(seen).0));
+        let numbers: Vec<u64> = read.iter().map(|event| match &event.event {
+            Some(Event::Image(image)) => image.seed,
+            Some(Event::Step(step)) => step.step.into(),
+            _ => 0,
+        }).collect();
+        prop_assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+        prop_assert_eq!(read.iter().filter(|event| matches!(event.event, Some(Event::Image(_)))).count(), images);
+        if let Some(last) = last {
+            prop_assert!(read.contains(&last));
+        }
+    }
+}

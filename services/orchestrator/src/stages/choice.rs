@@ -1,0 +1,84 @@
+//! Who gets the next piece of work: a pure decision over what is known of each worker.
+
+/// One worker that may be chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Candidate {
+    /// Seconds of work before it, as it reported them and as we have sent since; in a stage that reports none, calls.
+    pub(super) backlog: f64,
+    /// Calls of ours that run there.
+    pub(super) outstanding: usize,
+    /// When it was last chosen; a larger number is later.
+    pub(super) last_chosen: u64,
+    /// It has failed the piece of work before: it comes after all that have not.
+    pub(super) failed_before: bool,
+}
+
+/// The index of the worker with the least work before it. Of equals, the one with fewer calls, then the one whose turn is
+/// longest ago.
+pub(super) fn choose(candidates: &[Candidate]) -> Option<usize> {
+    let order = |&left: &usize, &right: &usize| {
+        let (left, right) = (&candidates[left], &candidates[right]);
+        left.failed_before
+            .cmp(&right.failed_before)
+            .then(left.backlog.total_cmp(&right.backlog))
+            .then(left.outstanding.cmp(&right.outstanding))
+            .then(left.last_chosen.cmp(&right.last_chosen))
+    };
+    (0..candidates.len()).min_by(order)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn idle() -> Candidate {
+        Candidate { backlog: 0.0, outstanding: 0, last_chosen: 0, failed_before: false }
+    }
+
+    #[test]
+    fn the_least_work_goes_before_the_fewest_calls() {
+        let one_long = Candidate { backlog: 9.0, outstanding: 1, ..idle() };
+        let three_short = Candidate { backlog: 2.0, outstanding: 3, ..idle() };
+        assert_eq!(choose(&[one_long, three_short]), Some(1));
+        assert_eq!(choose(&[]), None);
+    }
+
+    #[test]
+    fn who_failed_it_before_is_the_last_resort() {
+        let failed = Candidate { failed_before: true, ..idle() };
+        let busy = Candidate { backlog: 60.0, ..idle() };
+        assert_eq!(choose(&[failed, busy]), Some(1));
+        assert_eq!(choose(&[failed]), Some(0));
+    }
+
+    #[test]
+    fn equals_take_turns() {
+        let mut workers = [idle(); 3];
+        let mut turns = Vec::new();
+        for turn in 1..=6 {
+            let chosen = choose(&workers).unwrap();
+            workers[chosen].last_chosen = turn;
+            turns.push(chosen);
+        }
+        assert_eq!(turns, [0, 1, 2, 0, 1, 2]);
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_better_is_passed_over(
+            candidates in prop::collection::vec((0.0..100.0f64, 0usize..4, 0u64..9, any::<bool>()), 1..20)
+        ) {
+            let candidates: Vec<Candidate> = candidates
+                .into_iter()
+                .map(|(backlog, outstanding, last_chosen, failed_before)| Candidate { backlog, outstanding, last_chosen, failed_before })
+                .collect();
+            let chosen = candidates[choose(&candidates).unwrap()];
+            for other in &candidates {
+                prop_assert!(!chosen.failed_before || other.failed_before);
+                prop_assert!(chosen.failed_before != other.failed_before || chosen.backlog <= other.backlog);
+            }
+        }
+    }
+}
