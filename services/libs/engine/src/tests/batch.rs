@@ -107,7 +107,8 @@ fn a_result_does_not_depend_on_its_companions() {
         let mut all: Vec<DenoiseRequest> = Sampler::ALL
             .into_iter()
             .zip(1..)
-            .map(|(sampler, i)| request_with(i as f32, plan(sampler, 4 + i)))
+            // Long enough that the first is still there when the last joins.
+            .map(|(sampler, i)| request_with(i as f32, plan(sampler, 12 + i)))
             .collect();
         all.push(guided(9.0, 7));
         all
@@ -122,14 +123,14 @@ fn a_result_does_not_depend_on_its_companions() {
             latents(events)
         })
         .collect();
-    let mut bench = bench();
+    let mut bench = Bench::new(Budget::pictures(requests().len()), 8);
     let mut together = Vec::new();
     for request in requests() {
         together.push(bench.submit(request));
         bench.turns(1);
     }
     bench.run();
-    assert!(bench.log().iter().any(|rows| rows.len() >= requests().len()), "they ran together");
+    assert!(bench.log().iter().any(|rows| rows.len() > requests().len()), "they ran together");
     assert_eq!(together.into_iter().map(latents).collect::<Vec<_>>(), alone);
 }
 
