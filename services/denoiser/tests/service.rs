@@ -97,7 +97,7 @@ async fn a_stream_tells_acceptance_steps_previews_and_latents() {
     let (handle, mut client) = serve().await;
     let info = client.get_info(GetInfoRequest {}).await.unwrap().into_inner();
     assert_eq!((info.latent_channels, info.cross_attention_dim, info.latent_multiple), (4, WIDTH as u32, 1));
-    assert_eq!(info.samplers, ["plms", "ddim", "dpmpp_2m", "euler", "euler_a"]);
+    assert_eq!(info.samplers, ["plms", "ddim", "dpmpp_2m", "euler", "euler_a", "heun", "dpm2", "unipc"]);
     let defaults = info.defaults.unwrap();
     assert_eq!((defaults.guidance_scale, defaults.width, defaults.sampler.as_str()), (2.0, 128, "plms"));
 
@@ -121,7 +121,17 @@ async fn a_stream_tells_acceptance_steps_previews_and_latents() {
 
 /// One request of every kind: all samplers, with and without guidance and eta, of different lengths.
 fn kinds() -> Vec<DenoiseRequest> {
-    let kinds = [("plms", 2.0), ("ddim", 7.5), ("dpmpp_2m", 1.0), ("euler", 3.0), ("euler_a", 1.0), ("ddim", 0.0)];
+    let kinds = [
+        ("plms", 2.0),
+        ("ddim", 7.5),
+        ("dpmpp_2m", 1.0),
+        ("euler", 3.0),
+        ("euler_a", 1.0),
+        ("ddim", 0.0),
+        ("heun", 1.5),
+        ("dpm2", 1.0),
+        ("unipc", 4.0),
+    ];
     let kind = |((sampler, guidance_scale), seed): ((&str, f64), u64)| DenoiseRequest {
         sampler: sampler.to_owned(),
         guidance_scale,
@@ -228,7 +238,7 @@ async fn refusals_name_the_field_the_value_and_the_range() {
         (DenoiseRequest { latent_width: 12_500, ..base() }, "latent_width: 12500 is not in 1 to 256"),
         (
             DenoiseRequest { sampler: "lms".into(), ..base() },
-            "sampler: \"lms\" is not one of plms, ddim, dpmpp_2m, euler, euler_a",
+            "sampler: \"lms\" is not one of plms, ddim, dpmpp_2m, euler, euler_a, heun, dpm2, unipc",
         ),
         (DenoiseRequest { num_inference_steps: 0, ..base() }, "num_inference_steps: 0 is not in 1 to 1000"),
         (DenoiseRequest { num_inference_steps: 100_000, ..base() }, "num_inference_steps: 100000 is not in 1 to 1000"),
