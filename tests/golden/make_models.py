@@ -20,9 +20,12 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    KDPM2DiscreteScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
     UNet2DConditionModel,
+    UniPCMultistepScheduler,
 )
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -40,6 +43,9 @@ SCHEDULERS = {
     "dpmpp_2m": (DPMSolverMultistepScheduler, 20, {}),
     "euler": (EulerDiscreteScheduler, 20, {}),
     "euler_a": (EulerAncestralDiscreteScheduler, 20, {}),
+    "heun": (HeunDiscreteScheduler, 10, {}),
+    "dpm2": (KDPM2DiscreteScheduler, 10, {}),
+    "unipc": (UniPCMultistepScheduler, 20, {}),
 }
 PICTURES = [
     ("plms", "a photo of a red circle on a blue background", "", 42),
@@ -47,6 +53,9 @@ PICTURES = [
     ("dpmpp_2m", "a yellow square left of a purple heart on a black background", "", 3),
     ("euler", "a drawing of two orange triangles on a gray background", "", 123456789),
     ("euler_a", "a small white heart on a green background", "a red circle", 2**40 + 5),
+    ("heun", "a blue triangle on a yellow background", "", 11),
+    ("dpm2", "a photo of a purple circle right of a green square on a white background", "", 2024),
+    ("unipc", "three red stars on a black background", "", 5),
 ]
 
 

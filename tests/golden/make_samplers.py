@@ -21,6 +21,10 @@ HERE = pathlib.Path(__file__).parent / "samplers"
 ELEMENTS = 8
 STEPS = [1, 2, 3, 4, 7, 10, 25, 50]
 OTHER_STEPS = [1, 2, 3, 7, 20]
+# Those with two evaluations a step or a corrector, at more counts, the others of them with every spacing.
+MORE = {"heun", "dpm2", "unipc"}
+MORE_STEPS = [5, 20]
+MORE_OTHER_STEPS = [5, 50]
 
 V1 = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SCHEDULERS = {
@@ -29,6 +33,9 @@ SCHEDULERS = {
     "dpmpp_2m": (diffusers.DPMSolverMultistepScheduler, {}),
     "euler": (diffusers.EulerDiscreteScheduler, {}),
     "euler_a": (diffusers.EulerAncestralDiscreteScheduler, {}),
+    "heun": (diffusers.HeunDiscreteScheduler, {}),
+    "dpm2": (diffusers.KDPM2DiscreteScheduler, {}),
+    "unipc": (diffusers.UniPCMultistepScheduler, {}),
 }
 # What a v1 model without a scheduler config means: the spacing is each class' own.
 DEFAULT = {"steps_offset": 1, "set_alpha_to_one": False}
@@ -79,7 +86,7 @@ def diffusers_case(sampler, n, config, eta=0.0):
             module = sys.modules[type(scheduler).__module__]
             module.randn_tensor = lambda *_, **__: noise[-1]
         evaluations.append({"timestep": float(t)})
-        # Elsewhere the model's input is the latents themselves.
+        # Elsewhere the model's input is the latents themselves, or scaled as here.
         if sampler in ("euler", "euler_a"):
             evaluations[-1]["input"] = numbers(model_input)
         latents = scheduler.step(output, t, latents, **options).prev_sample
@@ -157,6 +164,23 @@ def compvis_case(modules, sampler, n, eta=0.0):
     }
 
 
+def same_timesteps(sampler, spacing, n, timesteps):
+    """Fails unless other samplers' timesteps are made of these, so that one column stands for all of them."""
+
+    def of(other):
+        scheduler = make_scheduler(other, DEFAULT | {"timestep_spacing": spacing})
+        scheduler.set_timesteps(n)
+        return scheduler.timesteps.double()
+
+    if sampler == "dpmpp_2m":
+        # With 1000 leading ones DPM-Solver's are all the same, and so are UniPC's.
+        assert torch.equal(of("unipc"), timesteps), (spacing, n)
+    else:
+        heun, dpm2 = of("heun"), of("dpm2")
+        assert torch.equal(heun, torch.cat([timesteps[:1], timesteps[1:].repeat_interleave(2)])), (spacing, n)
+        assert torch.equal(dpm2[::2], timesteps), (spacing, n)
+
+
 def timesteps_table():
     """For every n a fingerprint of the timesteps, sum of (i + 1) * t_i, or null where diffusers gives another count, a
     timestep that was not trained, or one timestep over and over (DPM-Solver with 1000 leading steps)."""
@@ -171,6 +195,9 @@ def timesteps_table():
                 timesteps = scheduler.timesteps.double()
                 # PLMS' own list has its second timestep twice.
                 timesteps = torch.cat([timesteps[:1], timesteps[2:]]) if sampler == "plms" and n > 1 else timesteps
+                # Rounded, PLMS' linspace is nobody else's.
+                if n % 10 < 3 and (sampler, spacing) != ("plms", "linspace"):
+                    same_timesteps(sampler, spacing, n, timesteps)
                 fits = len(timesteps) == n and 0 <= timesteps.min() and timesteps.max() <= 999
                 fits = fits and len(timesteps.unique()) >= n - 1
                 weights = torch.arange(1, len(timesteps) + 1, dtype=torch.float64)
@@ -200,6 +227,9 @@ def main():
         etas = [0.0, 0.5, 1.0] if sampler == "ddim" else [0.0]
         cases = [diffusers_case(sampler, n, DEFAULT, eta) for eta in etas for n in STEPS]
         cases += [diffusers_case(sampler, n, config, etas[-1] / 2) for config in OTHER_CONFIGS for n in OTHER_STEPS]
+        if sampler in MORE:
+            cases += [diffusers_case(sampler, n, DEFAULT) for n in MORE_STEPS]
+            cases += [diffusers_case(sampler, n, config) for config in OTHER_CONFIGS[:3] for n in MORE_OTHER_STEPS]
         write(f"{sampler}.json", f"{cls.__name__} of {versions}", {"cases": cases})
     write("timesteps.json", versions, {"columns": timesteps_table()})
 

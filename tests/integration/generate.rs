@@ -124,7 +124,7 @@ async fn every_sampler_makes_a_picture_of_its_own() -> anyhow::Result<()> {
     let fleet = Fleet::with_pocket_model().start().await?;
     let client = fleet.client().await?;
     let samplers = client.list_models().await?.remove(0).samplers;
-    for expected in ["plms", "ddim", "dpmpp_2m", "euler", "euler_a"] {
+    for expected in ["plms", "ddim", "dpmpp_2m", "euler", "euler_a", "heun", "dpm2", "unipc"] {
         assert!(samplers.iter().any(|name| name == expected), "{expected} is not in {samplers:?}");
     }
     let mut pictures: Vec<(String, Vec<u8>)> = Vec::new();

@@ -42,6 +42,9 @@ fn display_name(sampler: &str) -> &str {
         "dpmpp_2m" => "DPM++ 2M",
         "euler" => "Euler",
         "euler_a" => "Euler a",
+        "heun" => "Heun",
+        "dpm2" => "DPM2",
+        "unipc" => "UniPC",
         other => other,
     }
 }

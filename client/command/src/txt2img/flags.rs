@@ -48,7 +48,7 @@ pub(crate) struct PictureFlags {
     /// Guidance scale, 0 to 50: eps = eps(empty) + scale * (eps(prompt) - eps(empty)).
     #[arg(long, visible_alias = "guidance-scale", value_name = "X", value_parser = scale)]
     pub(crate) scale: Option<f64>,
-    /// plms, ddim, dpmpp_2m, euler or euler_a.
+    /// plms, ddim, dpmpp_2m, euler, euler_a, heun, dpm2 or unipc.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["plms", "dpm_solver"])]
     pub(crate) sampler: Option<String>,
     /// The same as --sampler plms.

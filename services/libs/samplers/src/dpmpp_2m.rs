@@ -4,32 +4,13 @@
 //! form of diffusers' `DPMSolverMultistepScheduler`: midpoint, final σ of zero, first and last step of first order.
 
 use crate::config::TimestepSpacing;
+use crate::level::{Level, extrapolation};
 use crate::plan::{Evaluation, LATENTS, Plan, Source, StateId, Update};
 use crate::sampler::Sampler;
 use crate::schedule::NoiseSchedule;
 
 /// x₀ as the evaluation before predicted it.
 const PREVIOUS_ORIGINAL: StateId = 1;
-
-/// One amount of noise in the variables of the paper, where x = α · x₀ + σ · ε and α² + σ² = 1.
-#[derive(Clone, Copy)]
-struct Level {
-    alpha: f64,
-    sigma: f64,
-}
-
-impl Level {
-    /// From noise in units of the picture.
-    fn new(sigma: f64) -> Self {
-        let alpha = 1.0 / sigma.hypot(1.0);
-        Self { alpha, sigma: sigma * alpha }
-    }
-
-    /// Half the logarithm of the signal-to-noise ratio; infinite where there is no noise.
-    fn lambda(self) -> f64 {
-        (self.alpha / self.sigma).ln()
-    }
-}
 
 pub(crate) fn plan(schedule: &NoiseSchedule, n: usize) -> Plan {
     let timesteps = schedule.spacing(TimestepSpacing::Linspace).whole_above_zero(n);
@@ -42,10 +23,8 @@ pub(crate) fn plan(schedule: &NoiseSchedule, n: usize) -> Plan {
         let extrapolation = before.filter(|_| !is_last).map_or(0.0, |before| extrapolation(before, from, to));
 
         // x₀ = latents · x + output · ε, from this evaluation alone.
-        let (latents, output) = (1.0 / from.alpha, -from.sigma / from.alpha);
-        // 1 − e^(−h), times α; with σ_t / σ_s in place of the exponential it is right for a final σ of zero too.
-        let ratio = to.sigma / from.sigma;
-        let weight = to.alpha - from.alpha * ratio;
+        let (latents, output) = from.original();
+        let (ratio, weight) = from.transfer(to);
         let current = weight * (1.0 + extrapolation);
         let mut latents_update = Update::new(
             LATENTS,
@@ -72,12 +51,4 @@ pub(crate) fn plan(schedule: &NoiseSchedule, n: usize) -> Plan {
     });
     let evaluations = evaluations.collect();
     Plan::new(Sampler::DpmSolverPlusPlus2M, n, 1.0, evaluations)
-}
-
-/// How far to go on along the line from the previous x₀ to the current one: h / (2 · h₀), half the ratio of this step's
-/// length in λ to the one before. Where that one had no length (1000 `linspace` steps visit a timestep twice) there is no
-/// line, and the step is of first order.
-fn extrapolation(before: Level, from: Level, to: Level) -> f64 {
-    let previous = from.lambda() - before.lambda();
-    if previous > 0.0 { (to.lambda() - from.lambda()) / (2.0 * previous) } else { 0.0 }
 }

@@ -3,17 +3,18 @@
 //! The ancestral step of k-diffusion, as diffusers' `EulerAncestralDiscreteScheduler`: the noise that is added is that of
 //! DDPM's posterior (DDIM with an eta of 1) and the deterministic part is one Euler step.
 
-use crate::euler::{SigmaPath, evaluation};
 use crate::plan::{LATENTS, Plan, Source, Update};
 use crate::sampler::Sampler;
 use crate::schedule::NoiseSchedule;
+use crate::sigma_path::{SigmaPath, evaluation};
 
 pub(crate) fn plan(schedule: &NoiseSchedule, n: usize) -> Plan {
     let path = SigmaPath::new(schedule, n);
-    let evaluations = path.steps().map(|(i, timestep, sigma, next)| {
-        let (down, up) = ancestral(sigma, next);
-        let terms = [(Source::State(LATENTS), 1.0), (Source::ModelOutput, down - sigma)];
-        evaluation(i, timestep, sigma, Update::new(LATENTS, terms).with_noise(i, up))
+    let evaluations = path.steps().map(|step| {
+        let (down, up) = ancestral(step.sigma, step.next_sigma);
+        let terms = [(Source::State(LATENTS), 1.0), (Source::ModelOutput, down - step.sigma)];
+        let update = Update::new(LATENTS, terms).with_noise(step.index, up);
+        evaluation(LATENTS, step.timestep, step.sigma, step.index + 1, vec![update])
     });
     Plan::new(Sampler::EulerAncestral, n, path.init_noise_sigma, evaluations.collect())
 }

@@ -16,16 +16,21 @@
 
 mod config;
 mod ddim;
+mod dpm2;
 mod dpmpp_2m;
 mod error;
 mod euler;
 mod euler_ancestral;
+mod heun;
+mod level;
 mod plan;
 mod planning;
 mod plms;
 mod sampler;
 mod schedule;
+mod sigma_path;
 mod timesteps;
+mod unipc;
 
 pub use config::{BetaSchedule, PredictionType, ScheduleConfig, TimestepSpacing};
 pub use error::{ParseError, PlanError, ScheduleError};

@@ -29,7 +29,7 @@ pub struct Plan {
 /// One run of the model and what follows from its output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// The model's timestep; Euler's may lie between two trained ones.
+    /// The model's timestep; Euler's, Heun's and DPM2's may lie between two trained ones.
     pub timestep: f32,
     /// Steps that the user sees as finished after this evaluation.
     pub step: usize,

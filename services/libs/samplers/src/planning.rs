@@ -4,7 +4,7 @@ use crate::error::PlanError;
 use crate::plan::Plan;
 use crate::sampler::{PlanRequest, Sampler};
 use crate::schedule::NoiseSchedule;
-use crate::{ddim, dpmpp_2m, euler, euler_ancestral, plms};
+use crate::{ddim, dpm2, dpmpp_2m, euler, euler_ancestral, heun, plms, unipc};
 
 impl NoiseSchedule {
     /// The plan of a request.
@@ -28,6 +28,9 @@ impl NoiseSchedule {
             Sampler::DpmSolverPlusPlus2M => dpmpp_2m::plan(self, n),
             Sampler::Euler => euler::plan(self, n),
             Sampler::EulerAncestral => euler_ancestral::plan(self, n),
+            Sampler::Heun => heun::plan(self, n),
+            Sampler::Dpm2 => dpm2::plan(self, n),
+            Sampler::UniPc => unipc::plan(self, n),
         })
     }
 }

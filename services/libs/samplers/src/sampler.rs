@@ -18,11 +18,26 @@ pub enum Sampler {
     Euler,
     /// Euler's method with fresh noise at every step: diffusers' `EulerAncestralDiscreteScheduler`.
     EulerAncestral,
+    /// Heun's method in σ, two evaluations a step: diffusers' `HeunDiscreteScheduler`.
+    Heun,
+    /// DPM-Solver-2 in σ, two evaluations a step: diffusers' `KDPM2DiscreteScheduler`.
+    Dpm2,
+    /// UniPC of order 2: diffusers' `UniPCMultistepScheduler`.
+    UniPc,
 }
 
 impl Sampler {
     /// Every sampler, the reference's own first.
-    pub const ALL: [Self; 5] = [Self::Plms, Self::Ddim, Self::DpmSolverPlusPlus2M, Self::Euler, Self::EulerAncestral];
+    pub const ALL: [Self; 8] = [
+        Self::Plms,
+        Self::Ddim,
+        Self::DpmSolverPlusPlus2M,
+        Self::Euler,
+        Self::EulerAncestral,
+        Self::Heun,
+        Self::Dpm2,
+        Self::UniPc,
+    ];
 
     /// The name that requests use.
     #[must_use]
@@ -33,6 +48,9 @@ impl Sampler {
             Self::DpmSolverPlusPlus2M => "dpmpp_2m",
             Self::Euler => "euler",
             Self::EulerAncestral => "euler_a",
+            Self::Heun => "heun",
+            Self::Dpm2 => "dpm2",
+            Self::UniPc => "unipc",
         }
     }
 }
@@ -50,7 +68,7 @@ impl FromStr for Sampler {
         Self::ALL.into_iter().find(|sampler| sampler.name() == name).ok_or_else(|| ParseError {
             what: "sampler",
             name: name.to_owned(),
-            supported: "plms, ddim, dpmpp_2m, euler or euler_a",
+            supported: "plms, ddim, dpmpp_2m, euler, euler_a, heun, dpm2 or unipc",
         })
     }
 }
@@ -72,7 +90,7 @@ mod tests {
 
     #[test]
     fn every_name_reads_back_and_is_offered() {
-        let refused = "heun".parse::<Sampler>().unwrap_err();
+        let refused = "lms".parse::<Sampler>().unwrap_err();
         for sampler in Sampler::ALL {
             assert_eq!(sampler.to_string().parse(), Ok(sampler));
             assert!(refused.supported.contains(sampler.name()));

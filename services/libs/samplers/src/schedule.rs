@@ -91,6 +91,16 @@ impl NoiseSchedule {
         low + share * (high - low)
     }
 
+    /// The timestep of a σ, on the line in log σ between the trained ones around it, as k-diffusion's `sigma_to_t` has it; at
+    /// most the last and at least the first one. Not quite the inverse of [`Self::sigma`], whose lines are in σ.
+    pub(crate) fn timestep(&self, sigma: f64) -> f32 {
+        let above = self.sigmas.partition_point(|&trained| trained <= sigma);
+        let below = above.saturating_sub(1).min(self.sigmas.len() - 2);
+        let (low, high) = (self.sigmas[below].ln(), self.sigmas[below + 1].ln());
+        let share = ((sigma.ln() - low) / (high - low)).clamp(0.0, 1.0);
+        (below as f64 + share) as f32
+    }
+
     /// Where a sampler's timesteps lie, if its class has `default` for a model that does not say.
     pub(crate) fn spacing(&self, default: TimestepSpacing) -> Spacing {
         Spacing {
@@ -140,6 +150,17 @@ mod tests {
         let schedule = with(|_| ()).unwrap();
         let middle = 0.5 * (schedule.sigma(10.0) + schedule.sigma(11.0));
         assert!((schedule.sigma(10.5) - middle).abs() < 1e-15);
+    }
+
+    #[test]
+    fn a_sigma_leads_to_its_timestep() {
+        let schedule = with(|_| ()).unwrap();
+        for timestep in [0.0, 1.0, 500.0, 998.0, 999.0] {
+            assert!((schedule.timestep(schedule.sigma(timestep)) - timestep).abs() < 1e-3);
+        }
+        let middle = (schedule.sigma(10.0) * schedule.sigma(11.0)).sqrt();
+        assert!((schedule.timestep(middle) - 10.5).abs() < 1e-6);
+        assert_eq!([schedule.timestep(1e-9), schedule.timestep(1e9)], [0.0, 999.0]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ impl Spacing {
         }
     }
 
-    /// `n` timesteps as diffusers' Euler schedulers choose them: `linspace` is not rounded to whole ones.
+    /// `n` timesteps as diffusers' Euler, Heun and KDPM2 schedulers choose them: `linspace` is not rounded to whole ones.
     pub(crate) fn fractional(self, n: usize) -> Vec<f32> {
         match self.kind {
             TimestepSpacing::Leading | TimestepSpacing::Trailing => {
@@ -30,7 +30,7 @@ impl Spacing {
         }
     }
 
-    /// `n` whole timesteps as diffusers' DPM-Solver chooses them: the first `n` of the `n + 1` that would end at 0, except
+    /// `n` whole timesteps as diffusers' DPM-Solver and UniPC choose them: the first `n` of the `n + 1` that would end at 0, except
     /// when they are `trailing`.
     pub(crate) fn whole_above_zero(self, n: usize) -> Vec<i64> {
         match self.kind {

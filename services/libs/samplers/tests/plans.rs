@@ -23,7 +23,11 @@ fn plan(config: &ScheduleConfig, sampler: Sampler, num_inference_steps: usize, e
 fn check(plan: &Plan, most_timestep: f32) {
     let name = format!("{} in {} steps", plan.sampler, plan.num_inference_steps);
     let n = plan.num_inference_steps;
-    let evaluations = if plan.sampler == Sampler::Plms && n > 1 { n + 1 } else { n };
+    let evaluations = match plan.sampler {
+        Sampler::Plms if n > 1 => n + 1,
+        Sampler::Heun | Sampler::Dpm2 => 2 * n - 1,
+        _ => n,
+    };
     assert_eq!(plan.num_evaluations(), evaluations, "{name}");
     assert!(plan.init_noise_sigma.is_finite() && plan.init_noise_sigma > 0.0, "{name}");
 
@@ -31,9 +35,11 @@ fn check(plan: &Plan, most_timestep: f32) {
     written[LATENTS] = true;
     let mut draws = 0;
     let mut step = 0;
+    let mut timestep = most_timestep;
     for (i, evaluation) in plan.evaluations.iter().enumerate() {
         let name = format!("{name}, evaluation {i}: {evaluation:?}");
-        assert!((0.0..=most_timestep).contains(&evaluation.timestep), "{name}");
+        assert!((0.0..=timestep).contains(&evaluation.timestep), "{name}: after timestep {timestep}");
+        timestep = evaluation.timestep;
         assert!(evaluation.step == step || evaluation.step == step + 1, "{name}");
         step = evaluation.step;
         let (a, b) = evaluation.pred_original;
@@ -54,6 +60,7 @@ fn check(plan: &Plan, most_timestep: f32) {
         }
     }
     assert_eq!((step, draws), (n, plan.num_noise_draws()), "{name}");
+    assert!(written.iter().all(|written| *written), "{name}: a state is never written");
 }
 
 #[test]
@@ -83,6 +90,27 @@ fn plans_are_sound_at_the_ends_of_every_spacing() {
     }
 }
 
+/// The goldens hold the timesteps of PLMS, DPM-Solver and Euler for every number of steps, and the script that made them says
+/// that diffusers makes the others of these.
+#[test]
+fn samplers_share_their_timesteps() {
+    for timestep_spacing in SPACINGS {
+        let config = ScheduleConfig { timestep_spacing, ..ScheduleConfig::default() };
+        for n in 1..=1000 {
+            let timesteps = |sampler| -> Vec<f32> {
+                plan(&config, sampler, n, 0.0).evaluations.iter().map(|evaluation| evaluation.timestep).collect()
+            };
+            assert_eq!(timesteps(Sampler::UniPc), timesteps(Sampler::DpmSolverPlusPlus2M));
+            let euler = timesteps(Sampler::Euler);
+            let twice: Vec<f32> = euler.iter().flat_map(|&timestep| [timestep; 2]).skip(1).collect();
+            assert_eq!(timesteps(Sampler::Heun), twice);
+            let dpm2 = timesteps(Sampler::Dpm2);
+            assert!(dpm2.iter().step_by(2).eq(&euler));
+            assert!(dpm2.windows(2).all(|pair| pair[1] < pair[0]), "{timestep_spacing:?} {n}: {dpm2:?}");
+        }
+    }
+}
+
 /// With a model that always sees the same picture in the noise, samplers that end without noise end at that picture.
 #[test]
 fn a_model_that_knows_the_picture_is_followed_to_it() {
@@ -95,6 +123,9 @@ fn a_model_that_knows_the_picture_is_followed_to_it() {
         (Sampler::DpmSolverPlusPlus2M, 0.0),
         (Sampler::Euler, 0.0),
         (Sampler::EulerAncestral, 0.0),
+        (Sampler::Heun, 0.0),
+        (Sampler::Dpm2, 0.0),
+        (Sampler::UniPc, 0.0),
     ] {
         for n in [1, 2, 3, 5, 30] {
             let config = ScheduleConfig { set_alpha_to_one: Some(true), ..ScheduleConfig::default() };

@@ -44,14 +44,14 @@ fn a_result_does_not_depend_on_its_companions() {
             latents(events)
         })
         .collect();
-    let mut bench = bench();
+    let mut bench = Bench::new(Budget::pictures(requests().len()), 8);
     let mut together = Vec::new();
     for request in requests() {
         together.push(bench.submit(request));
         bench.turns(1);
     }
     bench.run();
-    assert!(bench.log().iter().any(|rows| rows.len() >= requests().len()), "they ran together");
+    assert!(bench.log().iter().any(|rows| rows.len() > requests().len()), "they ran together");
     assert_eq!(together.into_iter().map(latents).collect::<Vec<_>>(), alone);
 }
 
