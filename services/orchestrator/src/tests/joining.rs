@@ -50,13 +50,14 @@ async fn the_same_request_joins_and_hears_the_rest() {
     let fleet = Fleet::start().await;
     fleet.set_step_time(Duration::from_millis(20));
     // Without a seed: who joins gets the one that was drawn.
-    let asked = GenerateRequest { seed: None, ..named(30) };
+    let asked = GenerateRequest { seed: None, ..named(1000) };
     let mut first = fleet.generate(asked.clone()).await.unwrap();
     let seen = first_step(&mut first).await;
     let mut second = fleet.generate(asked).await.unwrap();
     assert!(matches!(next(&mut second).await, Event::Started(_)));
     let Event::Step(step) = next(&mut second).await else { panic!("no step") };
     assert!(step.step >= seen);
+    fleet.set_step_time(Duration::ZERO);
     let (first, second) = tokio::join!(rest(first), rest(second));
     assert_eq!(image(&first), image(&second));
     assert_eq!(first.last(), second.last());
@@ -86,7 +87,7 @@ async fn a_client_that_was_cut_off_comes_back_and_finds_its_work() {
     fleet.set_step_time(Duration::from_millis(20));
     let door = door(&fleet).await;
     let mut cut = ImageGenerationClient::new(channel::lazy(&door.address).unwrap());
-    let mut first = cut.generate(named(60)).await.unwrap().into_inner();
+    let mut first = cut.generate(named(1000)).await.unwrap().into_inner();
     let seen = first_step(&mut first).await;
     door.slam();
     while first.message().await.is_ok_and(|message| message.is_some()) {}
@@ -95,8 +96,9 @@ async fn a_client_that_was_cut_off_comes_back_and_finds_its_work() {
     fleet.metric_becomes(code, 1.0).await;
     assert_eq!(cancelled(&fleet), 0);
 
-    let mut again = fleet.generate(named(60)).await.unwrap();
+    let mut again = fleet.generate(named(1000)).await.unwrap();
     assert!(first_step(&mut again).await > seen);
+    fleet.set_step_time(Duration::ZERO);
     assert_eq!(kinds(&rest(again).await).last(), Some(&"completed"));
     assert_eq!(calls(&fleet), 1);
 }

@@ -244,12 +244,13 @@ async fn the_requests_own_fault_is_never_tried_again() {
 async fn work_waits_for_a_worker_that_comes_back() {
     let fleet = Fleet::start().await;
     fleet.set_step_time(Duration::from_millis(20));
-    let ask = GenerateRequest { num_inference_steps: Some(50), ..request() };
+    let ask = GenerateRequest { num_inference_steps: Some(1000), ..request() };
     let mut stream = fleet.generate(ask).await.unwrap();
     while !matches!(next(&mut stream).await, Event::Step(_)) {}
     let Fleet { behaviour, text_encoder, denoiser: first, vae, orchestrator, client } = fleet;
     let address = first.grpc_addr;
     drop(first);
+    *behaviour.step_time.lock().unwrap() = Duration::ZERO;
     let again = super::fleet::denoiser_at(address, &behaviour).await;
     let mut seen = BTreeSet::new();
     loop {
