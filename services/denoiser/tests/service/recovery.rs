@@ -67,11 +67,14 @@ async fn a_checkpoint_that_does_not_fit_is_refused_by_name() {
     let version = client.get_info(GetInfoRequest {}).await.unwrap().into_inner().plan_version;
     let base = checkpoints(&whole)[0].clone();
     type Change = fn(&mut Checkpoint);
+    // Which was the first to be sent depends on how fast things went; one draw of noise an evaluation does not.
+    assert_eq!((base.plan_version, base.noise_draws), (version, base.evaluation));
+    let draws = format!("resume_from.noise_draws: {} is not {}", base.noise_draws + 1, base.noise_draws);
     let cases: [(Change, Code, &str); 10] = [
         (|c| c.plan_version += 1, Code::FailedPrecondition, "resume_from.plan_version: "),
         (|c| c.evaluation = 6, Code::InvalidArgument, "resume_from.evaluation: 6 is not in 0 to 5"),
         (|c| c.evaluation = u32::MAX, Code::InvalidArgument, "resume_from.evaluation: 4294967295 is not in 0 to 5"),
-        (|c| c.noise_draws += 1, Code::InvalidArgument, "resume_from.noise_draws: 2 is not 1"),
+        (|c| c.noise_draws += 1, Code::InvalidArgument, &draws),
         (|c| c.states.clear(), Code::InvalidArgument, "resume_from.states: 0 were sent"),
         (|c| c.states.push(c.states[0].clone()), Code::InvalidArgument, "resume_from.states: 2 were sent"),
         (
@@ -91,7 +94,6 @@ async fn a_checkpoint_that_does_not_fit_is_refused_by_name() {
             "resume_from.states: latents: element 0 is inf, every element must be finite",
         ),
     ];
-    assert_eq!((base.plan_version, base.evaluation, base.noise_draws), (version, 1, 1));
     for (change, code, text) in cases {
         let mut checkpoint = base.clone();
         change(&mut checkpoint);

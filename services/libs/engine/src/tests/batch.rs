@@ -30,7 +30,8 @@ fn requests_join_and_leave_at_every_evaluation() {
 #[test]
 fn a_result_does_not_depend_on_its_companions() {
     let requests = || {
-        let mut all = kinds();
+        // Long enough that the first is still there when the last joins.
+        let mut all = kinds(12);
         all.push(guided(9.0, 7));
         all
     };

@@ -139,12 +139,12 @@ pub(super) fn request_with(prompt: f32, plan: Plan) -> DenoiseRequest {
     }
 }
 
-/// One request of every sampler, with and without guidance and eta, of different lengths.
-pub(super) fn kinds() -> Vec<DenoiseRequest> {
+/// One request of every sampler, with and without guidance and eta, of different lengths: `steps` and more.
+pub(super) fn kinds(steps: usize) -> Vec<DenoiseRequest> {
     let schedule = NoiseSchedule::new(&ScheduleConfig::default()).unwrap();
     let kind = |(i, sampler): (usize, Sampler)| {
         let eta = if sampler == Sampler::Ddim { 0.5 } else { 0.0 };
-        let plan = schedule.plan(&PlanRequest { sampler, num_inference_steps: 12 + i, eta }).unwrap();
+        let plan = schedule.plan(&PlanRequest { sampler, num_inference_steps: steps + i, eta }).unwrap();
         let request = request_with(1.0 + i as f32, plan);
         if i % 2 == 0 { request } else { DenoiseRequest { guidance: guided(1.0, 1).guidance, ..request } }
     };
