@@ -14,7 +14,7 @@ use tokio_stream::StreamExt as _;
 use crate::asking::SIDE;
 
 const REQUESTS: u64 = 60;
-const SAMPLERS: [&str; 5] = ["plms", "ddim", "dpmpp_2m", "euler", "euler_a"];
+const SAMPLERS: [&str; 8] = ["plms", "ddim", "dpmpp_2m", "euler", "euler_a", "heun", "dpm2", "unipc"];
 const PROMPTS: [&str; 4] = [
     "a red circle on a white background",
     "a large yellow star on a blue background",
@@ -33,7 +33,7 @@ fn request(n: u64) -> GenerateRequest {
         .width(SIDE)
         .height(SIDE)
         .num_inference_steps(steps)
-        .sampler(SAMPLERS[pick(5)])
+        .sampler(SAMPLERS[pick(8)])
         .guidance_scale(scale)
         .seed(n)
 }

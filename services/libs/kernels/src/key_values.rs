@@ -1,7 +1,7 @@
 //! Keys and values of an attention layer, packed once and then read by every panel of queries. The text's are packed when a request
 //! is admitted and kept.
 //!
-//! Both are left operands (see [`crate::attention`]): keys row by row, each the words of its head; values transposed, each row one
+//! Both are left operands (see [`crate::attention()`]): keys row by row, each the words of its head; values transposed, each row one
 //! of the head's values over a block of keys, so that the rows of a block lie together.
 
 use crate::buffer::Buffer;
