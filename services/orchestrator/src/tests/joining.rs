@@ -97,7 +97,7 @@ async fn a_client_that_was_cut_off_comes_back_and_finds_its_work() {
     assert_eq!(cancelled(&fleet), 0);
 
     let mut again = fleet.generate(named(1000)).await.unwrap();
-    assert!(first_step(&mut again).await > seen);
+    assert!(first_step(&mut again).await >= seen);
     fleet.set_step_time(Duration::ZERO);
     assert_eq!(kinds(&rest(again).await).last(), Some(&"completed"));
     assert_eq!(calls(&fleet), 1);
