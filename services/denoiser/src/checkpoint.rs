@@ -9,12 +9,12 @@ use tonic::Status;
 
 const STATES: &str = "resume_from.states";
 
-/// The message of a checkpoint. `sent` sees each tensor that leaves.
-pub(crate) fn message(checkpoint: &Checkpoint, shape: [usize; 3], sent: impl Fn(Tensor) -> Tensor) -> v1::Checkpoint {
+/// The message of a checkpoint.
+pub(crate) fn message(checkpoint: &Checkpoint, shape: [usize; 3]) -> v1::Checkpoint {
     let count = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
     let state = |(index, values): (usize, &Vec<f32>)| v1::StateTensor {
         name: state_name(index),
-        tensor: Some(sent(Tensor::from_f32(&shape, values))),
+        tensor: Some(Tensor::from_f32(&shape, values)),
     };
     v1::Checkpoint {
         plan_version: checkpoint.plan_version,

@@ -37,8 +37,8 @@ impl Messages {
                 Kind::Step(DenoiseStep { step: count(step.step), of: count(step.of), preview })
             }
             Event::Checkpoint(checkpoint) => {
-                metrics.checkpoint_sent();
-                Kind::Checkpoint(checkpoint::message(&checkpoint, shape, sent))
+                metrics.checkpoint_sent(checkpoint.bytes());
+                Kind::Checkpoint(checkpoint::message(&checkpoint, shape))
             }
             Event::Draining => Kind::Draining(DenoiseDraining {}),
             Event::End(Ok(finished)) => Kind::Finished(DenoiseFinished {

@@ -19,8 +19,8 @@ pub(crate) struct DenoiserMetrics {
     text_bytes: Gauge,
     batch_pixels: Gauge,
     batch_bytes: Gauge,
-    checkpoints_sent: Counter,
-    checkpoints_received: Counter,
+    checkpoints_sent: [Counter; 2],
+    checkpoints_received: [Counter; 2],
     metrics: Metrics,
     /// There once the model is loaded.
     text_memory: OnceLock<TextMemory>,
@@ -31,9 +31,12 @@ impl DenoiserMetrics {
         let help = "Evaluations of the UNet for pictures that were never finished, one for each picture in the batch";
         let wasted_steps = WasteReason::ALL
             .map(|reason| (reason, metrics.counter("wasted_steps_total", help, &[("reason", reason.as_str())])));
+        // Apart from other tensors: how many there are depends on how slow the evaluations and the readers are.
         let checkpoints = |direction| {
             let help = "Checkpoints told to callers, and those that work went on from";
-            metrics.counter("checkpoints_total", help, &[("direction", direction)])
+            let number = metrics.counter("checkpoints_total", help, &[("direction", direction)]);
+            let bytes = metrics.counter("checkpoint_bytes_total", "Bytes of checkpoints", &[("direction", direction)]);
+            [number, bytes]
         };
         Self {
             stage: StageMetrics::new(metrics),
@@ -65,12 +68,14 @@ impl DenoiserMetrics {
         }
     }
 
-    pub(crate) fn checkpoint_sent(&self) {
-        self.checkpoints_sent.increment(1);
+    /// A checkpoint leaves.
+    pub(crate) fn checkpoint_sent(&self, bytes: usize) {
+        add(&self.checkpoints_sent, bytes);
     }
 
-    pub(crate) fn checkpoint_received(&self) {
-        self.checkpoints_received.increment(1);
+    /// Work goes on from a checkpoint.
+    pub(crate) fn checkpoint_received(&self, bytes: usize) {
+        add(&self.checkpoints_received, bytes);
     }
 
     /// Whom to ask for the memory that texts take.
@@ -78,6 +83,11 @@ impl DenoiserMetrics {
         // Loaded once; there is no second one to lose.
         let _ = self.text_memory.set(text_memory);
     }
+}
+
+fn add([number, total]: &[Counter; 2], bytes: usize) {
+    number.increment(1);
+    total.increment(bytes as u64);
 }
 
 impl Observer for DenoiserMetrics {

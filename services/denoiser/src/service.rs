@@ -56,11 +56,9 @@ impl denoiser_server::Denoiser for DenoiserService {
         };
         let accepted = messages.accepted(request.evaluations());
         let events = self.engine.submit(request, deadline).map_err(|error| refusal::refused(STAGE, &error))?;
-        for state in message.resume_from.iter().flat_map(|checkpoint| &checkpoint.states) {
-            self.metrics.stage.received(state.tensor.as_ref());
-        }
         if let Some(checkpoint) = &message.resume_from {
-            self.metrics.checkpoint_received();
+            let tensors = checkpoint.states.iter().filter_map(|state| state.tensor.as_ref());
+            self.metrics.checkpoint_received(tensors.map(|tensor| tensor.data.len()).sum());
             let (request_id, attempt, evaluation) = (&message.request_id, message.attempt, checkpoint.evaluation);
             tracing::info!(request_id, attempt, evaluation, "goes on from a checkpoint");
         } else {
