@@ -136,6 +136,16 @@ pub(crate) struct Connection {
     _place: Place,
 }
 
+impl Connection {
+    /// An error means the end, and is known here before any call of this connection is dropped for it.
+    fn noted<T>(&self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if matches!(outcome, Poll::Ready(Err(_))) {
+            self.peer.set_gone();
+        }
+        outcome
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         self.peer.set_gone();
@@ -157,22 +167,23 @@ impl AsyncRead for Connection {
         }
         let before = buffer.filled().len();
         let room = buffer.remaining() > 0;
-        let read = std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
-        // The end, or an error: known here before any call of this connection is dropped for it.
-        if read.is_err() || (room && buffer.filled().len() == before) {
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if matches!(read, Poll::Ready(Ok(()))) && room && buffer.filled().len() == before {
             self.peer.set_gone();
         }
-        Poll::Ready(read)
+        self.noted(read)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, data)
+        let written = Pin::new(&mut self.stream).poll_write(cx, data);
+        self.noted(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.noted(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -184,7 +195,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.noted(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -97,7 +97,6 @@ async fn a_client_that_was_cut_off_comes_back_and_finds_its_work() {
     assert_eq!(cancelled(&fleet), 0);
 
     let mut again = fleet.generate(named(1000)).await.unwrap();
-    // It goes on where it is, which may be where it was seen last.
     assert!(first_step(&mut again).await >= seen);
     fleet.set_step_time(Duration::ZERO);
     assert_eq!(kinds(&rest(again).await).last(), Some(&"completed"));
