@@ -4,7 +4,8 @@ use darkroom_engine::{Checkpoint, CheckpointError, LatentSize, state_name};
 use darkroom_proto::tensor::{TensorError, TensorView};
 use darkroom_proto::v1::{self, Dtype, Tensor};
 use darkroom_samplers::Plan;
-use darkroom_service_kit::status::{failed_precondition, invalid_argument};
+use darkroom_service_kit::status::invalid_argument;
+use darkroom_stage_kit::refusal;
 use tonic::Status;
 
 const STATES: &str = "resume_from.states";
@@ -35,10 +36,10 @@ pub(crate) fn checked(
     size: LatentSize,
 ) -> Result<Checkpoint, Status> {
     // Under another version nothing else means what it means here.
-    Checkpoint::check_version(message.plan_version).map_err(|error| refused(&error))?;
+    Checkpoint::check_version(message.plan_version).map_err(|error| refusal::checkpoint(&error))?;
     let (found, expected) = (message.states.len(), plan.num_states);
     if found != expected {
-        return Err(refused(&CheckpointError::States { found, expected }));
+        return Err(refusal::checkpoint(&CheckpointError::States { found, expected }));
     }
     let shape = [channels, size.height, size.width];
     let states = message.states.iter().enumerate().map(|(index, state)| values(index, state, &shape));
@@ -48,7 +49,7 @@ pub(crate) fn checked(
         states: states.collect::<Result<_, _>>()?,
         noise_draws: message.noise_draws as usize,
     };
-    checkpoint.check(plan, shape.iter().product()).map_err(|error| refused(&error))?;
+    checkpoint.check(plan, shape.iter().product()).map_err(|error| refusal::checkpoint(&error))?;
     Ok(checkpoint)
 }
 
@@ -65,12 +66,4 @@ fn values(index: usize, state: &v1::StateTensor, shape: &[usize]) -> Result<Vec<
         let problem = text.strip_prefix(STATES).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&text);
         invalid_argument(STATES, format!("{name}: {problem}"))
     })
-}
-
-fn refused(error: &CheckpointError) -> Status {
-    let field = format!("resume_from.{}", error.field());
-    match error {
-        CheckpointError::PlanVersion { .. } => failed_precondition(&field, error.to_string()),
-        _ => invalid_argument(&field, error.to_string()),
-    }
 }

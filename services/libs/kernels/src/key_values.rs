@@ -132,7 +132,7 @@ impl KeyValues {
 
     /// Memory held.
     pub fn bytes(&self) -> usize {
-        4 * self.shape.words()
+        self.memory.capacity()
     }
 
     /// Gives the memory back.

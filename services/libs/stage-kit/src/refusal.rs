@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use darkroom_engine::{CallError, RunError, SubmitError};
+use darkroom_engine::{CallError, CheckpointError, RunError, SubmitError};
 use darkroom_proto::tensor::TensorError;
 use darkroom_service_kit::status;
 use tonic::Status;
@@ -41,14 +41,22 @@ pub fn refused(stage: &str, error: &SubmitError) -> Status {
     }
 }
 
+/// A checkpoint that a request cannot go on from: `FAILED_PRECONDITION` for plans of another version, which another worker may have, and
+/// `INVALID_ARGUMENT` for what does not fit the request.
+pub fn checkpoint(error: &CheckpointError) -> Status {
+    let field = format!("resume_from.{}", error.field());
+    match error {
+        CheckpointError::PlanVersion { .. } => status::failed_precondition(&field, error.to_string()),
+        _ => status::invalid_argument(&field, error.to_string()),
+    }
+}
+
 /// Why `stage` did not finish the work.
 pub fn failed(stage: &str, error: &RunError) -> Status {
     match error {
         RunError::DeadlineExceeded => status::deadline_exceeded(),
         RunError::Stopped => status::unavailable(stage, error.to_string()),
-        RunError::Checkpoint(error) => {
-            status::invalid_argument(&format!("resume_from.{}", error.field()), error.to_string())
-        }
+        RunError::Checkpoint(error) => checkpoint(error),
         RunError::Model(_) | RunError::Panicked(_) | RunError::NotFinite { .. } | RunError::Plan(_) => {
             Status::internal(format!("{stage}: {error}"))
         }

@@ -2,7 +2,8 @@
 //!
 //! A kernel is a [`Kernel`] whose `run` is generic over an [`Arch`]; [`dispatch`] calls it inside a function that has the
 //! CPU features switched on. Everything on the way must be `#[inline(always)]`: a function that is not inlined there
-//! would be compiled without them and be slow (never wrong).
+//! would be compiled without them and be slow (never wrong). Closures handed to the standard library are such functions where it does not
+//! inline them (a long one in `array::from_fn`, one before `collect`): a loop is safe.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
