@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use darkroom_engine::Denoiser;
 use darkroom_proto::v1::{self, denoiser_server};
-use darkroom_samplers::{Plan, Sampler};
+use darkroom_samplers::{Cost, Plan, Sampler};
 use darkroom_service_kit::deadline;
 use darkroom_stage_kit::facts::Facts;
 use darkroom_stage_kit::refusal;
@@ -18,6 +18,9 @@ use crate::events::Messages;
 use crate::metrics::DenoiserMetrics;
 use crate::request;
 use crate::stage::DenoiserFacts;
+
+/// Rows of a guided picture.
+const GUIDED: usize = 2;
 
 pub(crate) struct DenoiserService {
     engine: Arc<Denoiser>,
@@ -90,11 +93,18 @@ impl denoiser_server::Denoiser for DenoiserService {
             latent_multiple: 1,
             max_batch: count(facts.max_batch),
             plan_version: Plan::VERSION,
+            batch_pixels: facts.batch_pixels as u64,
+            sampler_costs: Sampler::ALL.iter().map(sampler_cost).collect(),
         }))
     }
 
     async fn get_load(&self, _: Request<v1::GetLoadRequest>) -> Result<Response<v1::GetLoadResponse>, Status> {
         let load = self.engine.load();
+        // It is asked before the model is loaded too.
+        let facts = self.facts.get().ok();
+        let evaluation = |rows: fn(&DenoiserFacts) -> usize| {
+            facts.map_or(0.0, |facts| self.engine.evaluation_seconds(facts.latents, rows(facts)))
+        };
         let count = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
         Ok(Response::new(v1::GetLoadResponse {
             running: count(load.running),
@@ -103,6 +113,13 @@ impl denoiser_server::Denoiser for DenoiserService {
             step_seconds: load.step_seconds,
             remaining_seconds: load.remaining_seconds,
             draining: load.draining,
+            picture_seconds: evaluation(|_| GUIDED),
+            batch_seconds: evaluation(DenoiserFacts::batch_rows),
         }))
     }
+}
+
+fn sampler_cost(sampler: &Sampler) -> v1::SamplerCost {
+    let Cost { evaluations_per_step, extra_evaluations } = sampler.cost();
+    v1::SamplerCost { sampler: sampler.to_string(), evaluations_per_step, extra_evaluations }
 }

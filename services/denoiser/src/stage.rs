@@ -26,8 +26,19 @@ pub(crate) struct DenoiserFacts {
     pub(crate) schedule: NoiseSchedule,
     pub(crate) defaults: Defaults,
     pub(crate) latent_rgb: LatentRgb,
+    /// Of the default size.
+    pub(crate) latents: LatentSize,
     /// Guided pictures of the default size that run together.
     pub(crate) max_batch: usize,
+    /// Latent pixels of all rows that run together.
+    pub(crate) batch_pixels: usize,
+}
+
+impl DenoiserFacts {
+    /// Rows of the default size that a full batch has.
+    pub(crate) fn batch_rows(&self) -> usize {
+        (self.batch_pixels / self.latents.pixels().max(1)).max(1)
+    }
 }
 
 /// Starts the thread that loads, warms and owns the UNet.
@@ -58,7 +69,9 @@ pub(crate) fn start(
             info: model::stage_info(&source, unet.model.as_ref(), queue_limit),
             latent_channels: unet.model.in_channels(),
             cross_attention_dim: unet.model.cross_attention_dim(),
+            latents: size,
             max_batch: budget.holds(&unet.usual_cost(&schedule, &defaults, size)?),
+            batch_pixels: budget.pixels,
             schedule,
             defaults,
             latent_rgb,

@@ -98,6 +98,11 @@ impl LoadCell {
         self.lock().most_pixels = Some(budget.pixels);
     }
 
+    /// Seconds of one evaluation of so many rows of a size, as measured; 0 before anything was.
+    pub(crate) fn evaluation_seconds(&self, size: LatentSize, rows: usize) -> f64 {
+        self.lock().times.row_seconds(size, rows).unwrap_or(0.0) * rows as f64
+    }
+
     /// Seconds of this work, as evaluations were measured to take with as many rows as the work and the budget give them.
     pub(crate) fn seconds(&self, work: &[Remaining]) -> f64 {
         let mut together: BTreeMap<LatentSize, usize> = BTreeMap::new();

@@ -35,5 +35,5 @@ mod unipc;
 pub use config::{BetaSchedule, PredictionType, ScheduleConfig, TimestepSpacing};
 pub use error::{ParseError, PlanError, ScheduleError};
 pub use plan::{Evaluation, LATENTS, Plan, Source, StateId, Term, Update};
-pub use sampler::{PlanRequest, Sampler};
+pub use sampler::{Cost, PlanRequest, Sampler};
 pub use schedule::NoiseSchedule;

@@ -53,4 +53,20 @@ mod tests {
         assert_eq!(plan(Sampler::Euler, 10, 0.5), Err(PlanError::EtaUnused { eta: 0.5, sampler: Sampler::Euler }));
         assert_eq!(plan(Sampler::Ddim, 10, 1.0), Ok(10));
     }
+
+    #[test]
+    fn plans_cost_what_their_samplers_say() {
+        let schedule = NoiseSchedule::new(&ScheduleConfig::default()).unwrap();
+        for sampler in Sampler::ALL {
+            let cost = sampler.cost();
+            for num_inference_steps in (1..=50).chain([333, 1000]) {
+                let plan = schedule.plan(&PlanRequest { sampler, num_inference_steps, eta: 0.0 }).unwrap();
+                let told = i64::from(cost.evaluations_per_step) * num_inference_steps as i64
+                    + i64::from(cost.extra_evaluations);
+                // PLMS with a single step has no second evaluation.
+                let told = if num_inference_steps == 1 { 1 } else { told };
+                assert_eq!(plan.num_evaluations() as i64, told, "{sampler}, {num_inference_steps} steps");
+            }
+        }
+    }
 }

@@ -53,6 +53,26 @@ impl Sampler {
             Self::UniPc => "unipc",
         }
     }
+
+    /// What its steps cost.
+    #[must_use]
+    pub const fn cost(self) -> Cost {
+        let (evaluations_per_step, extra_evaluations) = match self {
+            Self::Plms => (1, 1),
+            Self::Ddim | Self::DpmSolverPlusPlus2M | Self::Euler | Self::EulerAncestral | Self::UniPc => (1, 0),
+            Self::Heun | Self::Dpm2 => (2, -1),
+        };
+        Cost { evaluations_per_step, extra_evaluations }
+    }
+}
+
+/// Evaluations of the model for n steps: `evaluations_per_step` · n + `extra_evaluations`, and one at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Two for the methods of second order without history.
+    pub evaluations_per_step: u32,
+    /// However many steps there are.
+    pub extra_evaluations: i32,
 }
 
 impl fmt::Display for Sampler {

@@ -53,6 +53,9 @@ pub(crate) fn denoiser_info() -> DenoiserInfo {
         latent_multiple: 1,
         max_batch: 2,
         plan_version: 1,
+        // Two guided pictures of 64×64 pixels.
+        batch_pixels: 2 * 2 * 8 * 8,
+        sampler_costs: Vec::new(),
     }
 }
 
