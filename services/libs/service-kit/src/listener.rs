@@ -57,8 +57,8 @@ impl BoundedListener {
     /// The next connection that gets a place.
     pub(crate) async fn next(&self) -> Connection {
         loop {
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, addr) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!("cannot accept a connection: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -75,7 +75,7 @@ impl BoundedListener {
             }
             let place = Place::take(permit, self.open.clone());
             let cut = Box::pin(self.cut.clone().cancelled_owned());
-            return Connection { stream, cut, peer: Peer::default(), _place: place };
+            return Connection { stream, cut, addr, peer: Peer::at(addr), _place: place };
         }
     }
 
@@ -100,8 +100,8 @@ impl axum::serve::Listener for BoundedListener {
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         let connection = self.next().await;
-        let peer = connection.stream.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-        (connection, peer)
+        let addr = connection.addr;
+        (connection, addr)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -132,6 +132,7 @@ impl Drop for Place {
 pub(crate) struct Connection {
     stream: TcpStream,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    addr: SocketAddr,
     peer: Peer,
     _place: Place,
 }

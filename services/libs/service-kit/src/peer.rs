@@ -1,5 +1,7 @@
-//! Whether a call's connection still stands: a client that cancels and one that was cut off look the same to a handler.
+//! Who is at the other end of a call's connection, and whether it still stands: a client that cancels and one that was cut off look
+//! the same to a handler.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,13 +10,24 @@ use tonic::Request;
 /// The other end of a connection, in the extensions of each of its requests. Clones speak of the same connection.
 #[derive(Debug, Clone, Default)]
 pub struct Peer {
+    addr: Option<SocketAddr>,
     gone: Arc<AtomicBool>,
 }
 
 impl Peer {
-    /// The peer that made a call; one that never goes when the call came over no connection of ours.
+    pub(crate) fn at(addr: SocketAddr) -> Self {
+        Self { addr: Some(addr), gone: Arc::default() }
+    }
+
+    /// The peer that made a call. One that came over no connection of ours never goes, and has an address if tonic knows one.
     pub fn of<T>(request: &Request<T>) -> Self {
-        request.extensions().get::<Self>().cloned().unwrap_or_default()
+        let known = request.extensions().get::<Self>().cloned();
+        known.unwrap_or_else(|| Self { addr: request.remote_addr(), gone: Arc::default() })
+    }
+
+    /// Where the connection comes from: the client itself, or the last proxy before us.
+    pub fn addr(&self) -> Option<SocketAddr> {
+        self.addr
     }
 
     /// Whether the connection has ended, from whichever side. A call that is dropped before that was cancelled by its caller.

@@ -18,7 +18,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_response::MessageResponse};
 
-use crate::{Metrics, Server, ServerConfig, ServiceHandle, channel};
+use crate::{Metrics, Peer, Server, ServerConfig, ServiceHandle, channel};
 
 /// Decode takes as long as the latents' first size says, in milliseconds. Encode panics.
 struct Fake;
@@ -35,7 +35,9 @@ impl Vae for Fake {
         panic!("a broken handler")
     }
 
-    async fn get_info(&self, _: Request<GetInfoRequest>) -> Result<Response<VaeInfo>, Status> {
+    async fn get_info(&self, request: Request<GetInfoRequest>) -> Result<Response<VaeInfo>, Status> {
+        let addr = Peer::of(&request).addr().expect("a call comes from somewhere");
+        assert!(addr.ip().is_loopback() && addr.port() != 0, "{addr}");
         Ok(Response::new(VaeInfo { factor: 8, ..VaeInfo::default() }))
     }
 }
