@@ -1,41 +1,65 @@
-//! Hands the queue's decisions to tasks, as guards: a place is left and a slot is freed by drop.
+//! Hands the scheduler's decisions to tasks, as guards: a place in the queue is left and a slot is freed by drop.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
 
+use crate::clients::Client;
 use crate::metrics::OrchestratorMetrics;
-use crate::queue::{Full, Queue, Standing, Ticket, Work};
+use crate::scheduler::{Arrival, Refusal, Scheduler, SlotId, Standing, Standings, Ticket, Work, WorkerSpeed};
 
-/// The queue with the tasks that wait on it.
+/// Pauses between two forecasts: at least this, and so many times as long as one took.
+const PAUSE: Duration = Duration::from_millis(20);
+const SPARSE: u32 = 20;
+/// Weight of the newest request in the time that requests need besides denoising.
+const SMOOTHING: f64 = 0.2;
+
+/// The scheduler with the tasks that wait on it.
 pub(crate) struct Admission {
     inner: Mutex<Inner>,
+    /// Who waits or runs has changed.
+    changed: Notify,
+    standings: watch::Sender<Standings>,
     metrics: Arc<OrchestratorMetrics>,
 }
 
 struct Inner {
-    queue: Queue,
+    scheduler: Scheduler,
     /// Where each request takes its slots. At most one slot for each of its pictures is ever in there.
     waiting: HashMap<Ticket, UnboundedSender<Slot>>,
+    /// Seconds that pictures need besides denoising, smoothed.
+    besides: f64,
 }
 
 impl Admission {
-    pub(crate) fn new(queue: Queue, metrics: Arc<OrchestratorMetrics>) -> Arc<Self> {
-        let inner = Inner { queue, waiting: HashMap::new() };
-        Arc::new(Self { inner: Mutex::new(inner), metrics })
+    pub(crate) fn new(scheduler: Scheduler, metrics: Arc<OrchestratorMetrics>) -> Arc<Self> {
+        let inner = Inner { scheduler, waiting: HashMap::new(), besides: 0.0 };
+        let (changed, standings) = (Notify::new(), watch::Sender::new(Standings::default()));
+        Arc::new(Self { inner: Mutex::new(inner), changed, standings, metrics })
     }
 
-    /// A place in the queue.
+    /// A place in the queue; `decoded` says that pictures are wanted, not latents.
     ///
     /// # Errors
-    /// [`Full`], with the time after which another try is worth it.
-    pub(crate) fn enter(self: &Arc<Self>, work: Work) -> Result<Place, Full> {
+    /// [`Refusal`], with what the client can do about it.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        client: Client,
+        work: Work,
+        deadline: Option<Instant>,
+        decoded: bool,
+    ) -> Result<Place, Refusal> {
         let (sender, slots) = unbounded_channel();
         let ticket = {
             let mut inner = self.lock();
-            let ticket = inner.queue.push(work, Instant::now())?;
+            let besides = Some(inner.besides).filter(|_| decoded).unwrap_or_default();
+            let besides = Duration::try_from_secs_f64(besides).unwrap_or_default();
+            let arrival = Arrival { client, work, deadline, besides };
+            let ticket = inner.scheduler.push(arrival, Instant::now())?;
             inner.waiting.insert(ticket, sender);
             ticket
         };
@@ -44,37 +68,59 @@ impl Admission {
         Ok(place)
     }
 
-    /// How many pictures the ready denoisers take together.
-    pub(crate) fn set_slots(self: &Arc<Self>, slots: usize) {
-        self.lock().queue.set_slots(slots);
+    /// The denoisers that take work now.
+    pub(crate) fn set_workers(self: &Arc<Self>, workers: &[WorkerSpeed]) {
+        self.lock().scheduler.set_workers(workers);
         self.pump();
+    }
+
+    /// A request's text, decoding and files took so long together.
+    fn measure_besides(&self, took: Duration) {
+        let mut inner = self.lock();
+        let took = took.as_secs_f64();
+        inner.besides = if inner.besides == 0.0 { took } else { inner.besides + SMOOTHING * (took - inner.besides) };
     }
 
     /// Requests that wait, and how many may.
     pub(crate) fn depth_and_limit(&self) -> (usize, usize) {
         let inner = self.lock();
-        (inner.queue.depth(), inner.queue.limit())
+        (inner.scheduler.depth(), inner.scheduler.limit())
+    }
+
+    /// Keeps the standings of those who wait up to date, for as long as it is polled: soon after each change, and the more
+    /// seldom the longer it takes.
+    pub(crate) async fn forecast(self: Arc<Self>) {
+        loop {
+            self.changed.notified().await;
+            let begun = Instant::now();
+            let forecast = self.lock().scheduler.forecast();
+            self.standings.send_modify(|standings| standings.replace(forecast.standings()));
+            sleep((SPARSE * begun.elapsed()).max(PAUSE)).await;
+        }
     }
 
     /// Sends free slots to whose turn it is. A slot whose receiver has gone comes back by its drop.
     fn pump(self: &Arc<Self>) {
         loop {
             let now = Instant::now();
-            let (sender, grant) = {
+            let (sender, slot, waited) = {
                 let mut inner = self.lock();
-                let granted = inner.queue.grant(now);
-                self.metrics.queue(&inner.queue);
-                let Some(grant) = granted else { return };
+                let granted = inner.scheduler.grant(now);
+                self.metrics.queue(&inner.scheduler);
+                let Some(grant) = granted else { break };
                 let Some(sender) = inner.waiting.get(&grant.ticket).cloned() else {
-                    inner.queue.release();
+                    inner.scheduler.release(grant.slot);
                     continue;
                 };
-                (sender, grant)
+                (sender, Slot { admission: Arc::clone(self), id: grant.slot }, grant.waited)
             };
-            if let Some(waited) = grant.waited {
+            if let Some(waited) = waited {
                 self.metrics.queue_wait_seconds.record(waited.as_secs_f64());
             }
-            _ = sender.send(Slot { admission: Arc::clone(self), ticket: grant.ticket, steps_left: grant.steps });
+            _ = sender.send(slot);
+        }
+        if self.lock().scheduler.depth() > 0 {
+            self.changed.notify_one();
         }
     }
 
@@ -83,7 +129,7 @@ impl Admission {
     }
 }
 
-/// A request's place, from its arrival to its end.
+/// A request's place in the queue, from its arrival to its end.
 pub(crate) struct Place {
     admission: Arc<Admission>,
     ticket: Ticket,
@@ -96,9 +142,24 @@ impl Place {
         self.slots.recv().await
     }
 
-    /// Where the request stands; `None` once it has started.
+    /// Wakes whenever the standings are new.
+    pub(crate) fn standings(&self) -> watch::Receiver<Standings> {
+        self.admission.standings.subscribe()
+    }
+
+    /// Where the request stands, by the latest forecast; `None` once it has started.
     pub(crate) fn standing(&self) -> Option<Standing> {
-        self.admission.lock().queue.standing(self.ticket)
+        self.admission.standings.borrow().of(self.ticket)
+    }
+
+    /// The moment after which it has no chance to meet its deadline; `None` without one.
+    pub(crate) fn latest_start(&self) -> Option<Instant> {
+        self.admission.lock().scheduler.latest_start(self.ticket)
+    }
+
+    /// Its text, decoding and files took so long together.
+    pub(crate) fn measure_besides(&self, took: Duration) {
+        self.admission.measure_besides(took);
     }
 }
 
@@ -107,7 +168,7 @@ impl Drop for Place {
         // Slots that were sent and not taken are freed when the channel drops, after this.
         let sender = {
             let mut inner = self.admission.lock();
-            inner.queue.leave(self.ticket);
+            inner.scheduler.leave(self.ticket);
             inner.waiting.remove(&self.ticket)
         };
         drop(sender);
@@ -118,39 +179,32 @@ impl Drop for Place {
 /// One picture's place in a denoiser.
 pub(crate) struct Slot {
     admission: Arc<Admission>,
-    ticket: Ticket,
-    steps_left: u32,
+    id: SlotId,
 }
 
 impl Slot {
-    /// The picture has `done` of its steps behind it.
-    pub(crate) fn progress(&mut self, done: u32, of: u32) {
-        let left = of.saturating_sub(done).min(self.steps_left);
+    /// The picture has `done` of its steps behind it. Says whether it can still be done by its deadline.
+    pub(crate) fn progress(&mut self, done: u32, of: u32) -> bool {
         let mut inner = self.admission.lock();
-        inner.queue.steps_gone(self.ticket, self.steps_left - left);
-        self.admission.metrics.queue(&inner.queue);
-        self.steps_left = left;
+        inner.scheduler.progress(self.id, done, of);
+        self.admission.metrics.queue(&inner.scheduler);
+        !inner.scheduler.is_lost(self.id, Instant::now())
     }
 
-    /// Seconds that a step of the picture is expected to take, if anything was measured.
-    pub(crate) fn expected_step(&self) -> Option<f64> {
-        self.admission.lock().queue.expected_step(self.ticket)
+    /// Seconds that an evaluation of the picture is expected to take, if anything was measured.
+    pub(crate) fn expected_evaluation(&self) -> Option<f64> {
+        self.admission.lock().scheduler.expected_evaluation(self.id)
     }
 
-    /// The picture took `seconds` here.
+    /// The picture's denoising took `seconds` here.
     pub(crate) fn measure(&self, seconds: f64) {
-        self.admission.lock().queue.measure(self.ticket, seconds);
+        self.admission.lock().scheduler.measure(self.id, seconds);
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        {
-            // Steps that were not done will never be.
-            let mut inner = self.admission.lock();
-            inner.queue.steps_gone(self.ticket, self.steps_left);
-            inner.queue.release();
-        }
+        self.admission.lock().scheduler.release(self.id);
         self.admission.pump();
     }
 }

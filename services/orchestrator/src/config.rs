@@ -1,11 +1,15 @@
 //! The orchestrator's settings.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use darkroom_service_kit::{ServerConfig, ServiceConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::clients::Clients;
+use crate::job::Priority;
 use crate::running::Keeping;
+use crate::scheduler;
 use crate::stages::silence::Patience;
 
 /// All settings, with their defaults: one worker a stage on this machine's usual ports.
@@ -56,9 +60,22 @@ pub struct Config {
     /// Seconds of silence after which a denoiser is given up, however slow it is.
     #[arg(long, value_name = "S", help_heading = "Recovery", value_parser = clap::value_parser!(u64).range(1..))]
     pub denoise_stall_seconds: u64,
-    /// Requests that may wait; further ones are refused with a retry delay.
+    /// Requests that may wait; further ones are refused with a retry delay. One client alone leaves a quarter to others.
     #[arg(long, value_name = "N", help_heading = "Requests", value_parser = clap::value_parser!(u32).range(1..))]
     pub queue_limit: u32,
+    /// Seconds that all ready denoisers need for the work that may wait; further requests are refused with a retry delay.
+    #[arg(long, value_name = "S", help_heading = "Requests", value_parser = positive)]
+    pub queue_seconds: f64,
+    /// Seconds after which a priority whose requests wait and got nothing has the next turn, so that none waits for ever.
+    #[arg(long, value_name = "S", help_heading = "Requests", value_parser = positive)]
+    pub ageing_seconds: f64,
+    /// A TOML file that names the clients: of each its name, key, weight and max_priority. Without it a key is a name, and all
+    /// clients have equal shares.
+    #[arg(long, value_name = "FILE", help_heading = "Requests")]
+    pub clients_file: Option<PathBuf>,
+    /// The highest priority of clients of whom the file says nothing else; requests above it are lowered to it.
+    #[arg(long, value_name = "PRIORITY", help_heading = "Requests", value_enum)]
+    pub max_priority: Priority,
     /// Pictures in one request.
     #[arg(long, value_name = "N", help_heading = "Requests", value_parser = clap::value_parser!(u32).range(1..=16))]
     pub max_images: u32,
@@ -105,7 +122,11 @@ impl Default for Config {
             text_timeout_seconds: 60,
             vae_timeout_seconds: 300,
             denoise_stall_seconds: 300,
-            queue_limit: 256,
+            queue_limit: 1024,
+            queue_seconds: 300.0,
+            ageing_seconds: 60.0,
+            clients_file: None,
+            max_priority: Priority::High,
             max_images: 16,
             max_side: 2048,
             rejoin_grace_seconds: 10,
@@ -134,6 +155,27 @@ impl Config {
     /// Never shorter than what new requests wait.
     pub(crate) fn recovery_wait(&self) -> Duration {
         Duration::from_secs(self.recovery_wait_seconds).max(self.no_worker_wait())
+    }
+
+    /// What may wait.
+    pub(crate) fn scheduling(&self) -> scheduler::Limits {
+        let time = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+        scheduler::Limits {
+            requests: self.queue_limit as usize,
+            time: time(self.queue_seconds),
+            ageing: time(self.ageing_seconds),
+        }
+    }
+
+    /// Who may ask.
+    ///
+    /// # Errors
+    /// When `clients_file` cannot be read or used.
+    pub(crate) fn clients(&self) -> anyhow::Result<Clients> {
+        match &self.clients_file {
+            Some(file) => Clients::read(file, self.max_priority),
+            None => Ok(Clients::anybody(self.max_priority)),
+        }
     }
 
     pub(crate) fn keeping(&self) -> Keeping {

@@ -14,7 +14,7 @@ use tonic::Status;
 
 use crate::job::Job;
 use crate::journal::{Item, Journal};
-use crate::queue::Standing;
+use crate::scheduler::Standing;
 
 /// A request field's caveat.
 #[derive(Debug, Clone, PartialEq, Eq)]

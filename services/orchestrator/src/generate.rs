@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 
 use darkroom_service_kit::status;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{sleep, sleep_until};
 use tonic::{Code, Status};
 
 use crate::admission::{Place, Slot};
 use crate::events::{Log, Times, Warning};
-use crate::job::Job;
+use crate::job::{Job, Output};
 use crate::model::Model;
 use crate::prompts::{Embeddings, Prompts};
-use crate::queue::Standing;
+use crate::scheduler::Standing;
 use crate::stages::calls::{Calls, refusal};
 use image_task::{ImageTask, ImageTimes};
 
@@ -46,6 +46,8 @@ pub(crate) struct Request {
     pub(crate) deadline: Option<Instant>,
     pub(crate) arrived: Instant,
     pub(crate) log: Arc<Log>,
+    /// What its client should know already.
+    pub(crate) warnings: Vec<Warning>,
 }
 
 impl Generator {
@@ -83,6 +85,7 @@ impl Generator {
             negative,
         };
         let times = Times { queue: queue.as_secs_f64(), text_encoder: text_encoder.as_secs_f64(), ..Times::default() };
+        let warnings = request.warnings.drain(..).chain(warnings).collect();
         self.images(request, task, slot, times, warnings).await
     }
 
@@ -90,8 +93,11 @@ impl Generator {
     async fn wait(&self, request: &mut Request) -> Result<Slot, Status> {
         let mut told: Option<Standing> = None;
         let mut lost = pin!(self.stage_lost());
-        let mut tick = interval(POSITIONS);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut standings = request.place.standings();
+        let mut next = pin!(sleep(Duration::ZERO));
+        let mut look = false;
+        let latest = request.place.latest_start();
+        let mut chance = pin!(sleep_until(latest.unwrap_or_else(Instant::now).into()));
         loop {
             tokio::select! {
                 biased;
@@ -100,11 +106,22 @@ impl Generator {
                 }
                 // Without a worker nobody's turn comes: that is told, not waited out.
                 error = &mut lost => return Err(error),
-                _ = tick.tick() => {
+                () = &mut chance, if latest.is_some() => match request.place.latest_start() {
+                    // Step times have become shorter since.
+                    Some(later) if later > Instant::now() => chance.as_mut().reset(later.into()),
+                    _ => return Err(Status::deadline_exceeded("the request still waits and can no longer meet its deadline")),
+                },
+                () = &mut next, if !look => {
+                    look = true;
+                    standings.mark_changed();
+                }
+                _ = standings.changed(), if look => {
                     let standing = request.place.standing();
                     if let Some(standing) = standing.filter(|standing| Some(standing.position) != told.map(|t| t.position)) {
                         told = Some(standing);
                         request.log.queued(standing);
+                        next.as_mut().reset((Instant::now() + POSITIONS).into());
+                        look = false;
                     }
                 }
             }
@@ -182,6 +199,10 @@ impl Generator {
         }
         times.denoiser = (denoised - started).as_secs_f64();
         times.total = request.arrived.elapsed().as_secs_f64();
+        if job.output != Output::Latents {
+            let besides = times.total - times.queue - times.denoiser;
+            request.place.measure_besides(Duration::try_from_secs_f64(besides).unwrap_or_default());
+        }
         request.log.completed(&job, failed, times, warnings);
         Ok(())
     }

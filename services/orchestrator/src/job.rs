@@ -55,9 +55,26 @@ pub(crate) enum Format {
 }
 
 /// Requests of a higher priority leave the queue first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Priority {
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Behind all others.
     Low,
+    /// The usual one.
     Normal,
+    /// Before all others.
     High,
+}
+
+impl Priority {
+    /// As requests name it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Low => "LOW",
+            Self::Normal => "NORMAL",
+            Self::High => "HIGH",
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! The orchestrator: takes requests for pictures, queues them, and drives the text encoders, denoisers and VAEs.
 //!
 //! - `service` is the gRPC edge; `validate` turns a request into a checked `Job`, `events` turns progress into messages.
-//! - `queue` decides who is next, as a plain struct; `admission` hands its places to tasks as guards.
+//! - `clients` says who asks; `scheduler` decides who is let in and who is next, as a plain struct; `admission` hands its decisions
+//!   to tasks as guards.
 //! - `stages` knows the workers: who is there, who is ready, who is least busy; `selection` says which of them serve together, and
 //!   `stages::calls` speaks to them, again and elsewhere if need be.
 //! - `generate` is the life of a request, and `generate::denoise` that of a picture over all denoisers that it takes;
@@ -13,6 +14,7 @@
 //! own the streams from the stages.
 
 mod admission;
+mod clients;
 mod config;
 mod embedding_cache;
 mod events;
@@ -25,8 +27,8 @@ mod model;
 mod parameters;
 mod picture;
 mod prompts;
-mod queue;
 mod running;
+mod scheduler;
 mod selection;
 mod service;
 mod stages;
@@ -37,4 +39,5 @@ mod validate;
 mod tests;
 
 pub use config::Config;
+pub use job::Priority;
 pub use start::start;

@@ -7,7 +7,7 @@ use metrics::{Counter, Gauge, Histogram};
 
 use crate::generate::track::Resume;
 use crate::model::Model;
-use crate::queue::Queue;
+use crate::scheduler::Scheduler;
 use crate::selection::Identity;
 use crate::stages::Stage;
 use crate::stages::fault::Fault;
@@ -43,7 +43,7 @@ impl OrchestratorMetrics {
             queue_depth: registry.gauge("queue_depth", "Requests that wait for their first slot", &[]),
             queued_work_seconds: registry.gauge(
                 "queued_work_seconds",
-                "Estimated seconds of denoising that waits or runs, one picture after the other",
+                "Seconds that one denoiser would need for all denoising that waits or runs",
                 &[],
             ),
             queue_wait_seconds: registry.histogram(
@@ -111,7 +111,7 @@ impl OrchestratorMetrics {
     }
 
     /// The queue's gauges, after each change.
-    pub(crate) fn queue(&self, queue: &Queue) {
+    pub(crate) fn queue(&self, queue: &Scheduler) {
         self.queue_depth.set(queue.depth() as f64);
         self.queued_work_seconds.set(queue.work_seconds());
     }

@@ -1,5 +1,7 @@
 //! The one model that the stages' workers run together, and whether their parts fit.
 
+use darkroom_proto::v1::SamplerCost;
+
 use crate::selection::{Identity, Pins};
 use crate::stages::{Info, Stage};
 
@@ -14,6 +16,8 @@ pub(crate) struct Model {
     pub(crate) name: String,
     pub(crate) defaults: Defaults,
     pub(crate) samplers: Vec<String>,
+    /// What their steps cost, for those of which it was told.
+    pub(crate) sampler_costs: Vec<SamplerCost>,
     pub(crate) min_side: u32,
     /// The smallest of what the denoiser and the VAE can do.
     pub(crate) max_side: u32,
@@ -91,6 +95,7 @@ impl Model {
                 sampler: said.sampler,
             },
             samplers: denoiser.samplers.clone(),
+            sampler_costs: denoiser.sampler_costs.clone(),
             min_side: MIN_SIDE,
             max_side: vae.max_side.min(denoiser.max_latent_side.saturating_mul(vae.factor)),
             side_multiple: vae.factor.saturating_mul(denoiser.latent_multiple.max(1)),
@@ -100,6 +105,19 @@ impl Model {
             latent_channels: denoiser.latent_channels as usize,
             factor: vae.factor,
         })
+    }
+
+    /// Evaluations of the UNet that so many steps take.
+    pub(crate) fn evaluations(&self, sampler: &str, num_inference_steps: u32) -> u32 {
+        let cost = self.sampler_costs.iter().find(|cost| cost.sampler == sampler);
+        let (per_step, extra) = cost.map_or((1, 0), |cost| (cost.evaluations_per_step, cost.extra_evaluations));
+        num_inference_steps.saturating_mul(per_step).saturating_add_signed(extra).max(1)
+    }
+
+    /// Latent pixels of one guided picture of the default size.
+    pub(crate) fn default_pixels(&self) -> u64 {
+        let Defaults { width, height, .. } = self.defaults;
+        2 * u64::from(width / self.factor) * u64::from(height / self.factor)
     }
 
     /// Whether what was checked against this model holds for `other` too: they differ in who computes, not in what is allowed.

@@ -12,11 +12,13 @@ use darkroom_service_kit::{Peer, Readiness, State, VERSION, deadline, status};
 use tonic::{Request, Response, Status};
 
 use crate::admission::{Admission, Place};
+use crate::clients::{Client, Clients};
+use crate::events::Warning;
 use crate::generate::{self, Generator};
-use crate::job::Job;
+use crate::job::{Job, Output, Priority};
 use crate::model::Model;
-use crate::queue::Work;
 use crate::running::{Entry, Listener, Running, Taken};
+use crate::scheduler::Work;
 use crate::stages::calls::refusal;
 use crate::stages::{Stages, Worker};
 use crate::validate::{Limits, validate};
@@ -27,6 +29,7 @@ pub(crate) struct ImageGenerationService {
     pub(crate) stages: Arc<Stages>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) running: Running,
+    pub(crate) clients: Clients,
     pub(crate) limits: Limits,
     pub(crate) readiness: Readiness,
 }
@@ -38,6 +41,7 @@ impl ImageGeneration for ImageGenerationService {
     async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<Listener>, Status> {
         let arrived = Instant::now();
         let (deadline, peer) = (deadline::of(&request), Peer::of(&request));
+        let client = self.clients.of(request.metadata(), peer.addr())?;
         let content = request.into_inner();
         let taken = |taken: Taken| Status::already_exists(taken.to_string());
         // First of all: a request that runs is joined even while new ones are refused.
@@ -53,11 +57,12 @@ impl ImageGeneration for ImageGenerationService {
             Entry::Joined(listener) => return Ok(Response::new(listener)),
             Entry::New(name, listener) => (name, listener),
         };
-        let place = self.admit(work(&job, &model)).inspect_err(|status| name.log().fail(status.clone()))?;
+        let warnings = lowered(job.priority, client.max_priority).into_iter().collect();
+        let place = self.admit(client, &job, &model, deadline).inspect_err(|status| name.log().fail(status.clone()))?;
         tracing::info!(request_id = %job.request_id, images = job.num_images, "admitted");
 
         let (job, model) = (Arc::new(job), Arc::new(model));
-        let request = generate::Request { job, model, place, deadline, arrived, log: Arc::clone(name.log()) };
+        let request = generate::Request { job, model, place, deadline, arrived, log: Arc::clone(name.log()), warnings };
         name.begin(Arc::clone(&self.generator).run(request));
         Ok(Response::new(listener))
     }
@@ -83,21 +88,32 @@ impl ImageGeneration for ImageGenerationService {
 
 impl ImageGenerationService {
     /// A place in the queue for a request that is new here.
-    fn admit(&self, work: Work) -> Result<Place, Status> {
+    fn admit(&self, client: Client, job: &Job, model: &Model, deadline: Option<Instant>) -> Result<Place, Status> {
         if self.readiness.state() == State::Draining {
             return Err(Status::unavailable(
                 "this orchestrator is shutting down and takes no new requests; try another one",
             ));
         }
-        self.admission.enter(work).map_err(|full| status::exhausted(full.to_string(), full.retry_after))
+        self.admission.enter(client, work(job, model), deadline, job.output != Output::Latents).map_err(Status::from)
     }
 }
 
-/// What the job costs, in rows × latent pixels × steps.
+/// The caveat of a priority above what the client may have.
+fn lowered(asked: Priority, highest: Priority) -> Option<Warning> {
+    let message = format!("{} is above what this client may have, {} was used", asked.name(), highest.name());
+    (asked > highest).then_some(Warning { field: "priority", message })
+}
+
+/// What the job costs.
 fn work(job: &Job, model: &Model) -> Work {
     let rows = if job.guided() { 2 } else { 1 };
     let pixels = u64::from(job.height / model.factor) * u64::from(job.width / model.factor);
-    Work { images: job.num_images, steps: job.num_inference_steps, per_step: rows * pixels, priority: job.priority }
+    Work {
+        images: job.num_images,
+        evaluations: model.evaluations(&job.sampler, job.num_inference_steps),
+        pixels: rows * pixels,
+        priority: job.priority,
+    }
 }
 
 fn model_message(model: Model, limits: Limits) -> ModelMessage {

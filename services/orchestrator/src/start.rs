@@ -1,6 +1,7 @@
 //! Puts the orchestrator together from its configuration.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use darkroom_proto::v1::image_generation_server::ImageGenerationServer;
 use darkroom_service_kit::{Metrics, Readiness, Server, ServiceHandle};
@@ -12,8 +13,8 @@ use crate::embedding_cache::EmbeddingCache;
 use crate::generate::Generator;
 use crate::metrics::OrchestratorMetrics;
 use crate::prompts::Prompts;
-use crate::queue::Queue;
 use crate::running::Running;
+use crate::scheduler::Scheduler;
 use crate::service::ImageGenerationService;
 use crate::stages::Stages;
 use crate::stages::calls::Calls;
@@ -42,12 +43,14 @@ pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> a
     let metrics = Arc::new(OrchestratorMetrics::new(registry));
     let stopped = server.stopped();
     let stages = Stages::new(&config, Arc::clone(&metrics), stopped.clone())?;
-    let queue = Queue::new(config.queue_limit as usize, config.assumed_step_seconds / ASSUMED_WORK);
-    let admission = Admission::new(queue, Arc::clone(&metrics));
+    let clients = config.clients()?;
+    let scheduler = Scheduler::new(config.scheduling(), config.assumed_step_seconds / ASSUMED_WORK, Instant::now());
+    let admission = Admission::new(scheduler, Arc::clone(&metrics));
 
     stages.watch(&resolver, config.resolve_interval());
     let following = follow(Arc::clone(&stages), Arc::clone(&admission), server.readiness(), Arc::clone(&metrics));
-    tokio::spawn(until(stopped, following));
+    tokio::spawn(until(stopped.clone(), following));
+    tokio::spawn(until(stopped, Arc::clone(&admission).forecast()));
 
     let running = Running::new(config.keeping(), Arc::clone(&metrics));
     let cache = EmbeddingCache::new(config.prompt_cache_bytes, Arc::clone(&metrics));
@@ -63,6 +66,7 @@ pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> a
         stages,
         admission,
         running,
+        clients,
         readiness: server.readiness(),
         limits: Limits { max_images: config.max_images, max_side: config.max_side },
     };
@@ -72,7 +76,7 @@ pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> a
     server.service(service).serve()
 }
 
-/// Keeps slots, readiness and the model's gauge in step with the workers.
+/// Keeps the scheduler, readiness and the model's gauge in step with the workers.
 async fn follow(
     stages: Arc<Stages>,
     admission: Arc<Admission>,
@@ -82,7 +86,7 @@ async fn follow(
     let mut changes = stages.subscribe();
     let mut served = None;
     loop {
-        admission.set_slots(stages.slots());
+        admission.set_workers(&stages.denoiser_speeds());
         match stages.model() {
             Ok(model) => {
                 if served.as_ref() != Some(&model) {

@@ -40,6 +40,17 @@ pub fn deadline_exceeded() -> Status {
     Status::deadline_exceeded("the call's deadline passed before the work was done")
 }
 
+/// `DEADLINE_EXCEEDED`: the deadline cannot be met, and the work was not begun (google.rpc.ErrorInfo with the seconds after which it
+/// would be done). `shorter`: by how much the queue must shrink for it to be met; `None` when even an empty one would not do.
+pub fn deadline_cannot_be_met(message: impl Into<String>, earliest: Duration, shorter: Option<Duration>) -> Status {
+    let metadata = [("earliest_seconds".to_owned(), format!("{:.3}", earliest.as_secs_f64()))];
+    let mut details = ErrorDetails::with_error_info("DEADLINE_CANNOT_BE_MET", DOMAIN, metadata);
+    if let Some(shorter) = shorter {
+        details.set_retry_info(Some(shorter));
+    }
+    Status::with_error_details(Code::DeadlineExceeded, message, details)
+}
+
 /// The code as it is written in specifications and in the `code` label: "INVALID_ARGUMENT".
 pub fn code_name(code: Code) -> &'static str {
     match code {

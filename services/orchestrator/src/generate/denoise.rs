@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use darkroom_proto::v1::{Checkpoint, DenoiseRequest, Tensor};
+use darkroom_service_kit::status;
 use tonic::Status;
 
 use super::image_task::{ImageTask, encode_preview};
@@ -44,7 +45,7 @@ impl ImageTask {
                 None => status,
             })?;
             let address = lease.worker().address.clone();
-            let expected = slot.expected_step();
+            let expected = slot.expected_evaluation();
             let begun = self.calls.denoise(lease, request.clone(), &self.model, expected, self.deadline).await;
             let end = match begun {
                 Ok(denoising) => self.listen(denoising, index, &mut kept, &mut slot).await?,
@@ -97,7 +98,9 @@ impl ImageTask {
             let rests = match progress {
                 Progress::Step { step, of, preview } => {
                     if kept.track.step(step) {
-                        slot.progress(step, of);
+                        if !slot.progress(step, of) {
+                            return Err(status::deadline_exceeded());
+                        }
                         let preview = match preview {
                             Some(rgb) => Some(encode_preview(rgb).await?),
                             None => None,

@@ -11,6 +11,9 @@ pub(super) struct Load {
     /// 0: nothing was measured yet.
     pub(super) step_seconds: f64,
     pub(super) remaining_seconds: f64,
+    /// Of an evaluation of one guided picture of the default size, and of a full batch; 0: nothing was measured yet.
+    pub(super) picture_seconds: f64,
+    pub(super) batch_seconds: f64,
 }
 
 /// A piece of work that we have sent.
@@ -70,6 +73,11 @@ impl Ledger {
         self.report.map(|(load, _)| load.step_seconds).filter(|step| *step > 0.0)
     }
 
+    /// What an evaluation of one picture alone and of a full batch takes there; 0 while unmeasured.
+    pub(super) fn evaluation_seconds(&self) -> (f64, f64) {
+        self.report.map_or((0.0, 0.0), |(load, _)| (load.picture_seconds, load.batch_seconds))
+    }
+
     /// How long its reports have said the same; `None` while it has given none.
     pub(super) fn unchanged_for(&self, now: Instant) -> Option<Duration> {
         self.moved.map(|moved| now.saturating_duration_since(moved))
@@ -79,7 +87,13 @@ impl Ledger {
 /// A report's numbers come from outside: what is no number of seconds counts as none.
 fn sane(load: Load) -> Load {
     let seconds = |value: f64| if value.is_finite() && value > 0.0 { value } else { 0.0 };
-    Load { step_seconds: seconds(load.step_seconds), remaining_seconds: seconds(load.remaining_seconds), ..load }
+    Load {
+        step_seconds: seconds(load.step_seconds),
+        remaining_seconds: seconds(load.remaining_seconds),
+        picture_seconds: seconds(load.picture_seconds),
+        batch_seconds: seconds(load.batch_seconds),
+        ..load
+    }
 }
 
 #[cfg(test)]
@@ -89,7 +103,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn load(step_seconds: f64, remaining_seconds: f64) -> Load {
-        Load { running: 1, step_seconds, remaining_seconds, remaining_evaluations: 10, waiting: 0 }
+        Load { running: 1, step_seconds, remaining_seconds, remaining_evaluations: 10, ..Load::default() }
     }
 
     #[test]

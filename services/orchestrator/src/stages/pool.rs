@@ -18,6 +18,7 @@ use super::{Info, Lease, Stage, StageError, Worker, watch};
 use crate::config::Config;
 use crate::metrics::OrchestratorMetrics;
 use crate::model::Model;
+use crate::scheduler::WorkerSpeed;
 use crate::selection::{Identity, Pins, Selection, select};
 
 /// What an evaluation is taken to last while no worker of the stage has measured one: any number orders them alike.
@@ -191,14 +192,11 @@ impl Stages {
         self.fitting(errand.stage, errand.pin).iter().any(|worker| !errand.failed.contains(&worker.address))
     }
 
-    /// Pictures that all denoisers that are used take at once.
-    pub(crate) fn slots(&self) -> usize {
-        let Ok(Some(selection)) = self.selection() else { return 0 };
-        let max_batch = |worker: &Arc<Worker>| match worker.info().as_deref() {
-            Some(Info::Denoiser(info)) => info.max_batch.max(1) as usize,
-            _ => 0,
-        };
-        self.fitting(Stage::Denoiser, &selection.model.pins.denoiser).iter().map(max_batch).sum()
+    /// How fast the denoisers are that are used.
+    pub(crate) fn denoiser_speeds(&self) -> Vec<WorkerSpeed> {
+        let Ok(Some(Selection { model, .. })) = self.selection() else { return Vec::new() };
+        let pixels = model.default_pixels();
+        self.fitting(Stage::Denoiser, &model.pins.denoiser).iter().filter_map(|worker| worker.speed(pixels)).collect()
     }
 
     /// Workers that are ready and are what `pin` says.

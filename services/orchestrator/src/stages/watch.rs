@@ -109,6 +109,8 @@ impl From<&GetLoadResponse> for Load {
             remaining_evaluations: message.remaining_evaluations,
             step_seconds: message.step_seconds,
             remaining_seconds: message.remaining_seconds,
+            picture_seconds: message.picture_seconds,
+            batch_seconds: message.batch_seconds,
         }
     }
 }

@@ -10,6 +10,7 @@ use tonic::transport::Channel;
 use super::choice::Candidate;
 use super::ledger::{Ledger, Load};
 use super::{Info, Stage};
+use crate::scheduler::WorkerSpeed;
 use crate::selection::Unfit;
 
 /// An address, a channel to it, and what is known of who answers there.
@@ -118,6 +119,17 @@ impl Worker {
     /// What an evaluation takes there; `None` while it has not measured it.
     pub(crate) fn step_seconds(&self) -> Option<f64> {
         self.known().ledger.step_seconds()
+    }
+
+    /// How fast it denoises, by its own word, where one guided picture of the default size has `picture_pixels` latent pixels.
+    pub(crate) fn speed(&self, picture_pixels: u64) -> Option<WorkerSpeed> {
+        let info = self.info()?;
+        let Info::Denoiser(info) = &*info else { return None };
+        let (picture_seconds, batch_seconds) = self.known().ledger.evaluation_seconds();
+        // One of an earlier version does not tell.
+        let told = Some(info.batch_pixels).filter(|pixels| *pixels > 0);
+        let batch_pixels = told.unwrap_or(picture_pixels.saturating_mul(info.max_batch.max(1).into()));
+        Some(WorkerSpeed { batch_pixels, picture: (picture_pixels, picture_seconds), batch_seconds })
     }
 
     /// How long it has not answered a look, and how long its reports have said the same.

@@ -166,7 +166,7 @@ async fn models_and_workers_are_listed() {
     let models = fleet.client.clone().list_models(ListModelsRequest {}).await.unwrap().into_inner().models;
     assert_eq!((models[0].name.as_str(), models[0].max_side, models[0].max_prompt_tokens), ("fake", 512, 6));
     let info = fleet.client.clone().get_server_info(GetServerInfoRequest {}).await.unwrap().into_inner();
-    assert_eq!(info.queue_limit, 256);
+    assert_eq!(info.queue_limit, 1024);
     let workers: Vec<_> = info.workers.iter().map(|worker| (worker.stage.as_str(), worker.ready)).collect();
     assert_eq!(workers, [("text_encoder", true), ("denoiser", true), ("vae", true)]);
 }
