@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::sleep;
 
 use crate::clients::Client;
@@ -31,13 +31,15 @@ struct Inner {
     scheduler: Scheduler,
     /// Where each request takes its slots. At most one slot for each of its pictures is ever in there.
     waiting: HashMap<Ticket, UnboundedSender<Slot>>,
+    /// Who waits for room to go on.
+    parked: HashMap<SlotId, oneshot::Sender<()>>,
     /// Seconds that pictures need besides denoising, smoothed.
     besides: f64,
 }
 
 impl Admission {
     pub(crate) fn new(scheduler: Scheduler, metrics: Arc<OrchestratorMetrics>) -> Arc<Self> {
-        let inner = Inner { scheduler, waiting: HashMap::new(), besides: 0.0 };
+        let inner = Inner { scheduler, waiting: HashMap::new(), parked: HashMap::new(), besides: 0.0 };
         let (changed, standings) = (Notify::new(), watch::Sender::new(Standings::default()));
         Arc::new(Self { inner: Mutex::new(inner), changed, standings, metrics })
     }
@@ -105,6 +107,9 @@ impl Admission {
             let now = Instant::now();
             let (sender, slot, waited) = {
                 let mut inner = self.lock();
+                while let Some(slot) = inner.scheduler.resume() {
+                    _ = inner.parked.remove(&slot).map(|resumed| resumed.send(()));
+                }
                 let granted = inner.scheduler.grant(now);
                 self.metrics.queue(&inner.scheduler);
                 let Some(grant) = granted else { break };
@@ -191,6 +196,18 @@ impl Slot {
         !inner.scheduler.is_lost(self.id, Instant::now())
     }
 
+    /// The picture has lost its worker: what this gives ends when there is room for it to go on.
+    pub(crate) fn park(&mut self) -> oneshot::Receiver<()> {
+        let (sender, resumed) = oneshot::channel();
+        {
+            let mut inner = self.admission.lock();
+            inner.scheduler.park(self.id);
+            inner.parked.insert(self.id, sender);
+        }
+        self.admission.pump();
+        resumed
+    }
+
     /// Seconds that an evaluation of the picture is expected to take, if anything was measured.
     pub(crate) fn expected_evaluation(&self) -> Option<f64> {
         self.admission.lock().scheduler.expected_evaluation(self.id)
@@ -204,7 +221,11 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.admission.lock().scheduler.release(self.id);
+        {
+            let mut inner = self.admission.lock();
+            inner.scheduler.release(self.id);
+            inner.parked.remove(&self.id);
+        }
         self.admission.pump();
     }
 }

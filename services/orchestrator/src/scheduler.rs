@@ -4,6 +4,8 @@
 //! `order`: class, then client, then age and length. One that does not fit may be passed by one that does, eight times; then
 //! nobody gets a slot until it fits. A request of several pictures gets its slots one by one, each by that order.
 //!
+//! A picture that has lost its worker is *parked* until what is left of the fleet has room for it, before any that has not begun.
+//!
 //! Nobody waits for ever: a class that got nothing for `ageing` has the next turn, whatever waits above it, and inside a client's
 //! share a request may be passed by shorter ones only while they come within a few times its own length. `bounds` says who is let in, `speed` turns work into
 //! seconds, `forecast` plays the order forward.
@@ -15,7 +17,7 @@ mod refusal;
 mod speed;
 mod work;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::clients::{Client, Identity};
@@ -94,6 +96,7 @@ struct Running {
     room: u64,
     evaluations: u32,
     evaluations_left: u32,
+    parked: bool,
 }
 
 /// See the module's text.
@@ -109,6 +112,8 @@ pub(crate) struct Scheduler {
     /// Waiting pictures by what each takes of the capacity.
     sizes: BTreeMap<u64, usize>,
     running: HashMap<SlotId, Running>,
+    /// Those that have lost their worker, and take nothing of the capacity.
+    parked: BTreeSet<SlotId>,
     waiting: Waiting,
     /// Of the capacity.
     used: u64,
@@ -129,6 +134,7 @@ impl Scheduler {
             hungry: BTreeMap::new(),
             sizes: BTreeMap::new(),
             running: HashMap::new(),
+            parked: BTreeSet::new(),
             waiting: Waiting::new(limits.requests),
             used: 0,
             running_work: 0,
@@ -148,7 +154,7 @@ impl Scheduler {
     pub(crate) fn push(&mut self, arrival: Arrival, now: Instant) -> Result<Ticket, Refusal> {
         let Arrival { client, work, deadline, besides } = arrival;
         let work = Work { priority: work.priority.min(client.max_priority), ..work };
-        let at_once = self.waiting.requests() == 0 && self.fits(work.pixels);
+        let at_once = self.waiting.requests() == 0 && self.parked.is_empty() && self.fits(work.pixels);
         if let Some(deadline) = deadline {
             self.in_time(&client, work, besides, at_once, deadline, now)?;
         }
@@ -179,10 +185,35 @@ impl Scheduler {
         Ok(ticket)
     }
 
-    /// Gives the next free slot to whose turn it is.
+    /// A picture has lost its worker, and goes on when [`Scheduler::resume`] names it.
+    pub(crate) fn park(&mut self, slot: SlotId) {
+        if let Some(running) = self.running.get_mut(&slot).filter(|running| !running.parked) {
+            running.parked = true;
+            self.used -= running.room;
+            self.parked.insert(slot);
+        }
+    }
+
+    /// The next parked picture for which there is room: the one that has run the longest.
+    pub(crate) fn resume(&mut self) -> Option<SlotId> {
+        let slot = *self.parked.first()?;
+        let pixels = self.running.get(&slot)?.pixels;
+        if !self.fits(pixels) {
+            return None;
+        }
+        let room = self.speed.room(pixels);
+        self.parked.remove(&slot);
+        if let Some(running) = self.running.get_mut(&slot) {
+            (running.parked, running.room) = (false, room);
+            self.used += room;
+        }
+        Some(slot)
+    }
+
+    /// Gives the next free slot to whose turn it is, once no picture is parked any more.
     pub(crate) fn grant(&mut self, now: Instant) -> Option<Grant> {
         let smallest = *self.sizes.keys().next()?;
-        if !self.fits(smallest) {
+        if !self.fits(smallest) || !self.parked.is_empty() {
             return None;
         }
         let mut candidates = self.order.candidates(self.starved(now));
@@ -235,6 +266,7 @@ impl Scheduler {
             room,
             evaluations: work.evaluations,
             evaluations_left: work.evaluations,
+            parked: false,
         };
         self.running.insert(slot, running);
         Some(Grant { ticket, slot, waited })
@@ -255,7 +287,10 @@ impl Scheduler {
     pub(crate) fn release(&mut self, slot: SlotId) {
         let Some(running) = self.running.remove(&slot) else { return };
         let left = u64::from(running.evaluations_left) * running.pixels;
-        self.used -= running.room;
+        if !running.parked {
+            self.used -= running.room;
+        }
+        self.parked.remove(&slot);
         self.running_work -= left;
         if left > 0 {
             self.order.give_back(&running.identity, left);

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use darkroom_proto::v1::{Checkpoint, DenoiseRequest, Tensor};
 use darkroom_service_kit::status;
+use tokio::sync::oneshot::Receiver;
+use tokio::time::timeout;
 use tonic::Status;
 
 use super::image_task::{ImageTask, encode_preview};
@@ -16,6 +18,9 @@ use crate::metrics::OrchestratorMetrics;
 use crate::stages::denoising::{Denoising, Progress};
 use crate::stages::fault::{Failure, Fault};
 use crate::stages::{Errand, Stage};
+
+/// A picture that waits for room looks so often whether anybody is left to make it.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How one try ended.
 enum End {
@@ -37,6 +42,7 @@ impl ImageTask {
         let mut failed = BTreeSet::new();
         let mut request = self.request(index);
         let mut last: Option<Failure> = None;
+        let mut parked: Option<Receiver<()>> = None;
         self.calls.called();
         loop {
             let errand = self.errand(&failed);
@@ -44,6 +50,12 @@ impl ImageTask {
                 Some(last) => last.given_up(tries.made(), status.message()),
                 None => status,
             })?;
+            // Somebody is there, and may have no room: a picture that only waits there would be lost with it, again and again.
+            if let Some(resumed) = &mut parked {
+                drop(lease);
+                _ = timeout(LOOK, resumed).await.map(|_| parked = None);
+                continue;
+            }
             let address = lease.worker().address.clone();
             let expected = slot.expected_evaluation();
             let begun = self.calls.denoise(lease, request.clone(), &self.model, expected, self.deadline).await;
@@ -75,6 +87,7 @@ impl ImageTask {
             };
             let resume = kept.next(afresh);
             self.calls.metrics.resumed(reason, &resume);
+            parked = Some(slot.park());
             request.resume_from = resume.from;
             request.attempt = kept.track.attempt();
         }

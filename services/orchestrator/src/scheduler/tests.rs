@@ -290,6 +290,32 @@ fn a_large_picture_holds_nobody_up_and_comes_to_its_turn() {
 }
 
 #[test]
+fn pictures_that_lost_their_worker_go_on_before_new_ones_begin() {
+    let start = Instant::now();
+    let worker = WorkerSpeed { batch_pixels: 2 * SMALL, picture: (SMALL, EVALUATION), batch_seconds: EVALUATION };
+    let mut scheduler = scheduler(2, 2, limits(100, 10_000), start);
+    let client = Client::named("a");
+    scheduler.push(arrival(&client, 4, 10, SMALL, Priority::Normal), start).unwrap();
+    let slots: Vec<SlotId> = std::iter::from_fn(|| scheduler.grant(start)).map(|grant| grant.slot).collect();
+    assert_eq!(slots.len(), 4);
+    let new = scheduler.push(arrival(&client, 1, 10, SMALL, Priority::High), start).unwrap();
+
+    // One of two workers goes, with two of the four.
+    scheduler.set_workers(&[worker]);
+    scheduler.park(slots[2]);
+    scheduler.park(slots[3]);
+    scheduler.park(slots[3]);
+    assert_eq!((scheduler.resume(), scheduler.grant(start)), (None, None), "the other one is full");
+    scheduler.release(slots[0]);
+    assert_eq!((scheduler.resume(), scheduler.resume(), scheduler.grant(start)), (Some(slots[2]), None, None));
+    scheduler.release(slots[1]);
+    scheduler.release(slots[3]);
+    assert_eq!((scheduler.resume(), scheduler.grant(start).unwrap().ticket), (None, new));
+    scheduler.release(slots[2]);
+    assert_eq!(scheduler.used, SMALL);
+}
+
+#[test]
 fn a_deadline_that_cannot_be_met_is_refused_with_the_earliest_time() {
     let start = Instant::now();
     let mut scheduler = scheduler(1, 1, limits(100, 10_000), start);
