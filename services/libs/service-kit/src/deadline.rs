@@ -2,9 +2,8 @@
 //!
 //! Every call that carries a `grpc-timeout` ends in time, with the right code, whether it answers once or streams.
 //!
-//! tonic itself stops waiting for a *response head* after `grpc-timeout` and answers CANCELLED; once a stream has started it never
-//! looks at the clock again. So [`DeadlineLayer`] runs inside tonic's timer, ends a little before it, covers the stream's
-//! body too, and answers DEADLINE_EXCEEDED. Dropping the body drops the handler's stream: work that is cancelled by drop needs
+//! The caller's own clock runs as well, and what it says when it is first is less than we can: tonic's clients make it CANCELLED. So
+//! [`DeadlineLayer`] ends a call a little before, covers a stream's body too, and answers DEADLINE_EXCEEDED. Dropping the body drops the handler's stream: work that is cancelled by drop needs
 //! no clock of its own. The end of the grace period ends calls in the same way, with UNAVAILABLE: their clients go elsewhere.
 
 use std::convert::Infallible;
@@ -28,7 +27,7 @@ use crate::status;
 /// The header of a call's timeout: up to eight digits and a unit (gRPC over HTTP/2, "Requests").
 const HEADER: &str = "grpc-timeout";
 
-/// Our answer must be out before tonic's timer, started a moment earlier, fires: 5 % of the timeout, at most 20 ms.
+/// Our answer must be there before the caller's timer, started a moment earlier, fires: 5 % of the timeout, at most 20 ms.
 const MARGIN_SHARE: u32 = 20;
 const MARGIN_MOST: Duration = Duration::from_millis(20);
 
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_comes_a_little_before_tonics_own() {
+    fn a_deadline_comes_a_little_before_the_callers_own() {
         let mut metadata = MetadataMap::new();
         assert_eq!(deadline(&metadata), None);
         metadata.insert(HEADER, "1S".parse().unwrap());

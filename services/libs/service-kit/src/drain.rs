@@ -44,8 +44,8 @@ pub struct ServiceHandle {
     readiness: Readiness,
     stop: Stop,
     grace: Duration,
-    grpc: JoinHandle<anyhow::Result<()>>,
-    http: JoinHandle<anyhow::Result<()>>,
+    grpc: JoinHandle<()>,
+    http: JoinHandle<()>,
 }
 
 impl ServiceHandle {
@@ -55,8 +55,8 @@ impl ServiceHandle {
         readiness: Readiness,
         stop: Stop,
         grace: Duration,
-        grpc: JoinHandle<anyhow::Result<()>>,
-        http: JoinHandle<anyhow::Result<()>>,
+        grpc: JoinHandle<()>,
+        http: JoinHandle<()>,
     ) -> Self {
         Self { grpc_addr, http_addr, readiness, stop, grace, grpc, http }
     }
@@ -95,7 +95,7 @@ impl ServiceHandle {
         }
         // A scrape that hangs holds nobody up, and neither does a connection that does not end.
         _ = timeout(CUT_GRACE, &mut self.http).await;
-        finished.unwrap_or(Ok(Ok(())))?
+        Ok(finished.unwrap_or(Ok(()))?)
     }
 }
 

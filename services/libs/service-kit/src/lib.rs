@@ -45,14 +45,20 @@ pub mod status;
 pub mod telemetry;
 
 mod calls;
+mod connections;
 mod drain;
 mod http_port;
+mod intake;
 mod listener;
 mod metrics;
 mod model_args;
+mod open_files;
 mod peer;
 mod readiness;
+mod request_body;
+mod response_body;
 mod run;
+mod serve;
 mod server;
 mod server_config;
 

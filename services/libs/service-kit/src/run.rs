@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{ServiceConfig, ServiceHandle, VERSION, config, telemetry};
+use crate::{ServiceConfig, ServiceHandle, VERSION, config, open_files, telemetry};
 
 /// The body of every main. Exit codes: 0 after a drain, 1 when the service failed, 2 for a wrong configuration.
 pub fn run<C, F, S>(name: &'static str, about: &'static str, start: S) -> ExitCode
@@ -40,6 +40,7 @@ where
     S: FnOnce(C) -> F,
 {
     telemetry::init(&config.server().log_level, config.server().log_format)?;
+    open_files::allow_for(config.server());
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
 

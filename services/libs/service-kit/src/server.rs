@@ -8,6 +8,8 @@ use anyhow::Context;
 use axum::response::IntoResponse;
 use darkroom_proto::FILE_DESCRIPTOR_SET;
 use http::Request;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -15,24 +17,30 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
-use tower::Service;
+use tower::{Service, ServiceBuilder};
 
 use crate::calls::CallLayer;
+use crate::connections::{Connections, Ends, Protocol};
 use crate::deadline::DeadlineLayer;
 use crate::drain::{ServiceHandle, Stop};
-use crate::listener::BoundedListener;
-use crate::{Metrics, Readiness, ServerConfig, State, http_port};
+use crate::intake::Intake;
+use crate::listener::Listener;
+use crate::request_body::RequestLimits;
+use crate::{Metrics, Readiness, ServerConfig, State, http_port, serve};
 
 /// How often recorded samples are moved into their histogram buckets.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// HTTP/1's buffer cannot be smaller.
+const LEAST_HTTP1_BUFFER: u32 = 8 << 10;
 
 /// A service whose ports are bound and that has not started to serve.
 pub struct Server {
     config: ServerConfig,
     metrics: Metrics,
     readiness: Readiness,
-    grpc: BoundedListener,
-    http: BoundedListener,
+    grpc: Listener,
+    http: Listener,
     grpc_addr: SocketAddr,
     http_addr: SocketAddr,
     health: HealthReporter,
@@ -48,13 +56,13 @@ impl Server {
     /// When a port cannot be had; the message names its key and address.
     pub async fn bind(name: &str, config: &ServerConfig, metrics: Metrics) -> anyhow::Result<Self> {
         let stop = Stop::default();
-        let bind = async |key: &str, addr: SocketAddr, port| {
-            BoundedListener::bind(addr, port, config.max_connections, &metrics, stop.cut.clone())
-                .await
+        let bind = |key: &str, addr: SocketAddr, port, protocol, leave: &CancellationToken| {
+            let ends = Ends { leave: leave.clone(), cut: stop.cut.clone() };
+            Listener::bind(addr, Connections::new(port, protocol, config, &metrics, ends))
                 .with_context(|| format!("{name} cannot listen on {key} {addr}, choose another address or port 0"))
         };
-        let grpc = bind("grpc_addr", config.grpc_addr, "grpc").await?;
-        let http = bind("http_addr", config.http_addr, "http").await?;
+        let grpc = bind("grpc_addr", config.grpc_addr, "grpc", Protocol::Http2, &stop.accepting)?;
+        let http = bind("http_addr", config.http_addr, "http", Protocol::Http1, &stop.http)?;
         // A new reporter says SERVING, which is not so yet.
         let health = HealthReporter::new();
         health.set_service_status("", ServingStatus::NotServing).await;
@@ -107,28 +115,55 @@ impl Server {
         tokio::spawn(follow(readiness.clone(), health, self.names));
         tokio::spawn(upkeep(metrics.clone(), stop.cut.clone()));
 
-        let http = axum::serve(self.http, http_port::router(metrics.clone(), readiness.clone()))
-            .with_graceful_shutdown(stop.http.clone().cancelled_owned());
-        let http = tokio::spawn(async move { http.await.map_err(anyhow::Error::from) });
-
         let deadline = DeadlineLayer { service: metrics.service(), overtime: stop.overtime.clone() };
-        let mut server = tonic::transport::Server::builder()
-            .max_concurrent_streams(config.max_streams)
-            .http2_max_header_list_size(config.max_header_bytes)
-            .http2_keepalive_interval(Some(Duration::from_secs(config.keepalive_seconds)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(config.keepalive_timeout_seconds)))
+        let routes = ServiceBuilder::new()
             // From the outside in:
             // 1. the call: counts whatever code the layers below answer, and catches their panics;
-            .layer(CallLayer { metrics })
+            .layer(CallLayer { metrics: metrics.clone() })
             // 2. the deadline: inside the count, so that DEADLINE_EXCEEDED is counted; around the handlers, so that it drops them.
-            .layer(deadline);
-        let grpc = server
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(self.grpc.into_stream(), stop.accepting.clone().cancelled_owned());
-        let grpc = tokio::spawn(async move { grpc.await.map_err(anyhow::Error::from) });
+            .layer(deadline)
+            .service(routes.prepare());
+        let (intake, limits) = (Intake::new(&config, &metrics), request_limits(&config));
+        let http2 = http2(&config);
+        let grpc = serve::connections(self.grpc, stop.accepting.clone(), move |socket| {
+            serve::grpc(socket, http2.clone(), routes.clone(), intake.clone(), limits)
+        });
+
+        let (http1, pages) = (http1(&config), http_port::router(metrics, readiness.clone()));
+        let http = serve::connections(self.http, stop.http.clone(), move |socket| {
+            serve::http(socket, http1.clone(), pages.clone())
+        });
+        let (grpc, http) = (tokio::spawn(grpc), tokio::spawn(http));
 
         let grace = Duration::from_secs(config.drain_grace_seconds);
         Ok(ServiceHandle::new(self.grpc_addr, self.http_addr, readiness, stop, grace, grpc, http))
+    }
+}
+
+/// What HTTP/2 itself bounds, beside what [`Connections`] does. A peer that resets streams faster than they are served is cut off by it.
+fn http2(config: &ServerConfig) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(config.max_streams)
+        .max_header_list_size(config.max_header_bytes)
+        .keep_alive_interval(Duration::from_secs(config.keepalive_seconds))
+        .keep_alive_timeout(Duration::from_secs(config.keepalive_timeout_seconds));
+    builder
+}
+
+fn http1(config: &ServerConfig) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // The times of a head are watched where those of all connections are.
+    builder.header_read_timeout(None).max_buf_size(config.max_header_bytes.max(LEAST_HTTP1_BUFFER) as usize);
+    builder
+}
+
+fn request_limits(config: &ServerConfig) -> RequestLimits {
+    RequestLimits {
+        whole: Duration::from_secs(config.request_seconds),
+        pause: Duration::from_secs(config.idle_seconds),
+        message: config.max_message_bytes,
     }
 }
 

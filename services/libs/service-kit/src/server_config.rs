@@ -22,15 +22,36 @@ pub struct ServerConfig {
     /// Largest message taken or sent, in bytes. A 2048x2048 picture is 12.6 million.
     #[arg(long, value_name = "N", help_heading = "Server", value_parser = at_least_one)]
     pub max_message_bytes: usize,
-    /// Connections held at once, on each of the two ports; further ones are closed at once.
+    /// Connections held at once, on each of the two ports. A further one gets the place of one without a running call.
     #[arg(long, value_name = "N", help_heading = "Server", value_parser = at_least_one)]
     pub max_connections: usize,
+    /// Percent of the connections, and of the intake, that one address may hold; 100 where all clients come by one proxy.
+    #[arg(long, value_name = "N", help_heading = "Server", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub max_address_percent: u8,
     /// Calls at once on one connection; further ones wait in the client.
     #[arg(long, value_name = "N", help_heading = "Server", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_streams: u32,
     /// Largest size of a call's headers together, in bytes.
     #[arg(long, value_name = "N", help_heading = "Server", value_parser = clap::value_parser!(u32).range(1024..))]
     pub max_header_bytes: u32,
+    /// Memory for requests that are coming in or wait for their answer, in MiB; further ones are refused.
+    #[arg(long, value_name = "MIB", help_heading = "Server", value_parser = at_least_one)]
+    pub max_intake_mib: usize,
+    /// PING, SETTINGS and other frames a minute that a connection may send without getting answers; then it is closed.
+    #[arg(long, value_name = "N", help_heading = "Server", value_parser = clap::value_parser!(u32).range(64..))]
+    pub max_control_frames: u32,
+    /// Seconds that a connection's handshake may take, and the head of a request that has begun.
+    #[arg(long, value_name = "S", help_heading = "Server", value_parser = seconds())]
+    pub handshake_seconds: u64,
+    /// Seconds that a request may take to come in whole.
+    #[arg(long, value_name = "S", help_heading = "Server", value_parser = seconds())]
+    pub request_seconds: u64,
+    /// Seconds after which a connection is closed whose client does not take what was sent to it.
+    #[arg(long, value_name = "S", help_heading = "Server", value_parser = seconds())]
+    pub send_stall_seconds: u64,
+    /// Seconds after which a connection without a call is asked to leave.
+    #[arg(long, value_name = "S", help_heading = "Server", value_parser = seconds())]
+    pub idle_seconds: u64,
     /// Idle seconds after which a connection is asked for a sign of life.
     #[arg(long, value_name = "S", help_heading = "Server", value_parser = clap::value_parser!(u64).range(1..))]
     pub keepalive_seconds: u64,
@@ -66,9 +87,16 @@ impl ServerConfig {
             grpc_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             http_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, http_port)),
             max_message_bytes: 32 << 20,
-            max_connections: 1024,
+            max_connections: 4096,
+            max_address_percent: 75,
             max_streams: 256,
             max_header_bytes: 16 << 10,
+            max_intake_mib: 256,
+            max_control_frames: 1024,
+            handshake_seconds: 10,
+            request_seconds: 30,
+            send_stall_seconds: 60,
+            idle_seconds: 300,
             keepalive_seconds: 30,
             keepalive_timeout_seconds: 10,
             drain_grace_seconds: 30,
@@ -76,6 +104,11 @@ impl ServerConfig {
             log_format: LogFormat::Text,
         }
     }
+}
+
+/// No wait is longer than a year.
+fn seconds() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=31_536_000)
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

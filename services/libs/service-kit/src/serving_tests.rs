@@ -20,6 +20,10 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_respon
 
 use crate::{Metrics, Peer, Server, ServerConfig, ServiceHandle, channel};
 
+mod hostile;
+mod limits;
+mod raw;
+
 /// Decode takes as long as the latents' first size says, in milliseconds. Encode panics.
 struct Fake;
 
@@ -151,25 +155,6 @@ async fn calls_are_counted_by_method_and_code() {
     assert!(text.contains(r#"darkroom_requests_total{method="darkroom.v1.Vae/GetInfo",code="OK"} 1"#), "{text}");
     assert!(text.contains(r#"darkroom_request_seconds_count{method="darkroom.v1.Vae/GetInfo"} 1"#), "{text}");
     assert!(text.contains(r#"darkroom_connections{port="grpc"} 1"#), "{text}");
-}
-
-#[tokio::test]
-async fn one_connection_too_many_is_closed_at_once() {
-    let (handle, metrics) = serve(|config| config.max_connections = 1).await;
-    let mut first = VaeClient::new(channel_to(&handle));
-    first.get_info(GetInfoRequest {}).await.unwrap();
-    let mut refused = TcpStream::connect(handle.grpc_addr).await.unwrap();
-    assert_eq!(refused.read(&mut [0; 8]).await.unwrap_or(0), 0);
-    first.get_info(GetInfoRequest {}).await.unwrap();
-    assert!(metrics.render().contains(r#"darkroom_connections_refused_total{port="grpc"} 1"#));
-
-    // Its place is free again once it is gone.
-    drop(first);
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while VaeClient::new(channel_to(&handle)).get_info(GetInfoRequest {}).await.is_err() {
-        assert!(Instant::now() < deadline, "the place was never given back");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test]
