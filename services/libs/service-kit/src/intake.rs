@@ -1,19 +1,24 @@
-//! Memory for requests that are coming in, bounded for the whole service and for each origin.
+//! How many calls a service takes at once, and how much memory their requests: for all together, and for each origin.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use metrics::Gauge;
+use tonic::Status;
 
 use crate::connections::origin::{Origin, share};
-use crate::{Metrics, ServerConfig};
+use crate::{Metrics, ServerConfig, status};
 
-/// Who holds how many bytes. A plain struct.
+/// A client that found no room may try again after this time.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Who holds how much of something. A plain struct.
 #[derive(Debug)]
 struct Ledger {
     most: usize,
-    /// Most bytes of one origin.
+    /// Most of one origin.
     share: usize,
     held: usize,
     holders: HashMap<Origin, usize>,
@@ -24,22 +29,22 @@ impl Ledger {
         Self { most, share, held: 0, holders: HashMap::new() }
     }
 
-    /// Takes all of `bytes` or nothing.
-    fn take(&mut self, origin: Origin, bytes: usize) -> bool {
+    /// Takes all of `amount` or nothing.
+    fn take(&mut self, origin: Origin, amount: usize) -> bool {
         let mine = self.holders.get(&origin).copied().unwrap_or(0);
-        if bytes > self.most - self.held || bytes > self.share - mine {
+        if amount > self.most - self.held || amount > self.share - mine {
             return false;
         }
-        self.held += bytes;
-        self.holders.insert(origin, mine + bytes);
+        self.held += amount;
+        self.holders.insert(origin, mine + amount);
         true
     }
 
     /// Gives back what was taken.
-    fn give(&mut self, origin: Origin, bytes: usize) {
-        self.held -= bytes;
+    fn give(&mut self, origin: Origin, amount: usize) {
+        self.held -= amount;
         if let Some(mine) = self.holders.get_mut(&origin) {
-            *mine -= bytes;
+            *mine -= amount;
             if *mine == 0 {
                 self.holders.remove(&origin);
             }
@@ -47,24 +52,22 @@ impl Ledger {
     }
 }
 
-/// The requests of one service that are not answered yet.
-pub(crate) struct Intake {
+/// A ledger that all calls share.
+pub(crate) struct Bound {
     ledger: Mutex<Ledger>,
     gauge: Gauge,
+    /// What is said to who gets nothing.
+    full: &'static str,
 }
 
-impl Intake {
-    pub(crate) fn new(config: &ServerConfig, metrics: &Metrics) -> Arc<Self> {
-        let most = config.max_intake_mib.saturating_mul(1 << 20);
-        let ledger = Mutex::new(Ledger::new(most, share(most, config.max_address_percent)));
-        let gauge =
-            metrics.gauge("intake_bytes", "Memory of requests that are coming in or wait for their answer", &[]);
-        Arc::new(Self { ledger, gauge })
+impl Bound {
+    fn new(most: usize, percent: u8, gauge: Gauge, full: &'static str) -> Arc<Self> {
+        Arc::new(Self { ledger: Mutex::new(Ledger::new(most, share(most, percent))), gauge, full })
     }
 
     /// What one call holds, nothing yet.
-    pub(crate) fn call(self: &Arc<Self>, origin: Origin) -> Arc<Holding> {
-        Arc::new(Holding { intake: self.clone(), origin, bytes: AtomicUsize::new(0) })
+    pub(crate) fn holding(self: &Arc<Self>, origin: Origin) -> Holding {
+        Holding { bound: self.clone(), origin, held: AtomicUsize::new(0) }
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -72,31 +75,34 @@ impl Intake {
     }
 }
 
-/// The bytes that one call holds, given back by drop.
+/// The part of a bound that one call holds, given back by drop.
 pub(crate) struct Holding {
-    intake: Arc<Intake>,
+    bound: Arc<Bound>,
     origin: Origin,
-    bytes: AtomicUsize,
+    held: AtomicUsize,
 }
 
 impl Holding {
-    /// False when there is no room for `bytes` more.
-    pub(crate) fn take(&self, bytes: usize) -> bool {
-        let taken = self.intake.ledger().take(self.origin, bytes);
-        if taken {
-            self.bytes.fetch_add(bytes, Ordering::AcqRel);
-            self.intake.gauge.increment(bytes as f64);
+    /// Takes `amount` more.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED when there is not so much.
+    pub(crate) fn take(&self, amount: usize) -> Result<(), Status> {
+        if !self.bound.ledger().take(self.origin, amount) {
+            return Err(status::exhausted(self.bound.full, RETRY));
         }
-        taken
+        self.held.fetch_add(amount, Ordering::AcqRel);
+        self.bound.gauge.increment(amount as f64);
+        Ok(())
     }
 
-    /// Gives back all but `bytes`.
-    pub(crate) fn keep(&self, bytes: usize) {
-        let given = self.bytes.load(Ordering::Acquire).saturating_sub(bytes);
+    /// Gives back all but `amount`.
+    pub(crate) fn keep(&self, amount: usize) {
+        let given = self.held.load(Ordering::Acquire).saturating_sub(amount);
         if given > 0 {
-            self.bytes.fetch_sub(given, Ordering::AcqRel);
-            self.intake.ledger().give(self.origin, given);
-            self.intake.gauge.decrement(given as f64);
+            self.held.fetch_sub(given, Ordering::AcqRel);
+            self.bound.ledger().give(self.origin, given);
+            self.bound.gauge.decrement(given as f64);
         }
     }
 }
@@ -104,6 +110,29 @@ impl Holding {
 impl Drop for Holding {
     fn drop(&mut self) {
         self.keep(0);
+    }
+}
+
+/// What one service takes in.
+#[derive(Clone)]
+pub(crate) struct Intake {
+    /// Calls, until they end.
+    pub(crate) calls: Arc<Bound>,
+    /// Bytes of requests, until their answers begin.
+    pub(crate) bytes: Arc<Bound>,
+}
+
+impl Intake {
+    pub(crate) fn new(config: &ServerConfig, metrics: &Metrics) -> Self {
+        let percent = config.max_address_percent;
+        let calls = metrics.gauge("calls", "Calls that have begun and not ended", &[]);
+        let bytes =
+            metrics.gauge("intake_bytes", "Memory of requests that are coming in or wait for their answer", &[]);
+        let most_bytes = config.max_intake_mib.saturating_mul(1 << 20);
+        Self {
+            calls: Bound::new(config.max_calls, percent, calls, "other calls hold all places there are (max_calls)"),
+            bytes: Bound::new(most_bytes, percent, bytes, "other requests hold all memory there is (max_intake_mib)"),
+        }
     }
 }
 

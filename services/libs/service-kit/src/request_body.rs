@@ -17,10 +17,6 @@ use tonic::{Code, Status};
 
 use crate::connections::RequestEnd;
 use crate::intake::Holding;
-use crate::status;
-
-/// A client whose request found no room may try again after this time.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// A compression flag and a length (gRPC over HTTP/2, "Length-Prefixed-Message").
 const PREFIX: usize = 5;
@@ -56,6 +52,8 @@ pub(crate) struct RequestBody<B> {
     ended: bool,
     timer: Pin<Box<Sleep>>,
     latest: Instant,
+    /// What the handler finds instead of a request.
+    refused: Option<Status>,
 }
 
 impl<B> RequestBody<B> {
@@ -63,7 +61,13 @@ impl<B> RequestBody<B> {
         let now = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until(now + limits.whole));
         let gathered = BytesMut::new();
-        Self { body, limits, incoming, end, gathered, trailers: None, ended: false, timer, latest: now }
+        Self { body, limits, incoming, end, gathered, trailers: None, ended: false, timer, latest: now, refused: None }
+    }
+
+    /// The same, of a call that is not to be: nothing of it is read.
+    pub(crate) fn refused(mut self, status: Option<Status>) -> Self {
+        self.refused = status;
+        self
     }
 
     /// The next message with its prefix; what cannot become one, for the decoder to refuse; or the rest.
@@ -81,10 +85,7 @@ impl<B> RequestBody<B> {
     }
 
     fn take(&mut self, data: &[u8]) -> Result<(), Status> {
-        if !self.incoming.holding.take(data.len()) {
-            let message = "requests that are coming in hold all the memory there is for them (max_intake_mib)";
-            return Err(status::exhausted(message, RETRY));
-        }
+        self.incoming.holding.take(data.len())?;
         self.gathered.extend_from_slice(data);
         self.latest = Instant::now();
         Ok(())
@@ -120,6 +121,9 @@ where
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let me = &mut *self;
+        if let Some(status) = me.refused.take() {
+            return Poll::Ready(Some(Err(status.into())));
+        }
         loop {
             if let Some(message) = me.message() {
                 if me.incoming.answered.load(Ordering::Acquire) {
@@ -149,7 +153,10 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.gathered.is_empty() && self.trailers.is_none() && (self.ended || self.body.is_end_stream())
+        self.refused.is_none()
+            && self.gathered.is_empty()
+            && self.trailers.is_none()
+            && (self.ended || self.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {

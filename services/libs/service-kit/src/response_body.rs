@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::connections::Call;
+use crate::intake::Holding;
 
 /// A frame of HTTP/2 as clients allow it without being asked.
 const PIECE: usize = 16 << 10;
@@ -19,11 +20,13 @@ pub(crate) struct ResponseBody<B> {
     body: B,
     rest: Bytes,
     call: Call,
+    _place: Option<Holding>,
 }
 
 impl<B> ResponseBody<B> {
-    pub(crate) fn new(body: B, call: Call) -> Self {
-        Self { body, rest: Bytes::new(), call }
+    /// `place` is what the call holds until its end.
+    pub(crate) fn new(body: B, call: Call, place: Option<Holding>) -> Self {
+        Self { body, rest: Bytes::new(), call, _place: place }
     }
 }
 

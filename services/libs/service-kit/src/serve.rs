@@ -48,7 +48,7 @@ pub(crate) async fn grpc<S>(
     socket: Socket,
     http2: http2::Builder<TokioExecutor>,
     routes: S,
-    intake: Arc<Intake>,
+    intake: Intake,
     limits: RequestLimits,
 ) where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
@@ -59,15 +59,19 @@ pub(crate) async fn grpc<S>(
         let line = line.clone();
         service_fn(move |request: Request<HyperBody>| {
             let call = line.begin(request.body().is_end_stream());
-            let incoming = Incoming { holding: intake.call(line.origin()), answered: Arc::new(AtomicBool::new(false)) };
+            let place = intake.calls.holding(line.origin());
+            let refused = place.take(1).err();
+            let holding = Arc::new(intake.bytes.holding(line.origin()));
+            let incoming = Incoming { holding, answered: Arc::new(AtomicBool::new(false)) };
             let end = call.request();
-            let mut request = request.map(|body| Body::new(RequestBody::new(body, limits, incoming.clone(), end)));
+            let mut request =
+                request.map(|body| Body::new(RequestBody::new(body, limits, incoming.clone(), end).refused(refused)));
             request.extensions_mut().insert(line.peer().clone());
             let routes = routes.clone();
             async move {
                 let response = routes.oneshot(request).await?;
                 incoming.answered.store(true, Ordering::Release);
-                Ok::<_, Infallible>(response.map(|body| ResponseBody::new(body, call)))
+                Ok::<_, Infallible>(response.map(|body| ResponseBody::new(body, call, Some(place))))
             }
         })
     };
@@ -91,7 +95,7 @@ where
             let routes = routes.clone();
             async move {
                 let response = routes.oneshot(request).await?;
-                Ok::<_, Infallible>(response.map(|body| ResponseBody::new(body, call)))
+                Ok::<_, Infallible>(response.map(|body| ResponseBody::new(body, call, None)))
             }
         })
     };

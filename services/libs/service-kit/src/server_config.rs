@@ -25,9 +25,12 @@ pub struct ServerConfig {
     /// Connections held at once, on each of the two ports. A further one gets the place of one without a running call.
     #[arg(long, value_name = "N", help_heading = "Server", value_parser = at_least_one)]
     pub max_connections: usize,
-    /// Percent of the connections, and of the intake, that one address may hold; 100 where all clients come by one proxy.
+    /// Percent of connections, calls and memory for requests that one address may hold; 100 where all clients come by one proxy.
     #[arg(long, value_name = "N", help_heading = "Server", value_parser = clap::value_parser!(u8).range(1..=100))]
     pub max_address_percent: u8,
+    /// Calls at once on all connections; further ones are refused.
+    #[arg(long, value_name = "N", help_heading = "Server", value_parser = at_least_one)]
+    pub max_calls: usize,
     /// Calls at once on one connection; further ones wait in the client.
     #[arg(long, value_name = "N", help_heading = "Server", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_streams: u32,
@@ -89,6 +92,7 @@ impl ServerConfig {
             max_message_bytes: 32 << 20,
             max_connections: 4096,
             max_address_percent: 75,
+            max_calls: 4096,
             max_streams: 256,
             max_header_bytes: 16 << 10,
             max_intake_mib: 256,

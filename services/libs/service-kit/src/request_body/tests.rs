@@ -5,6 +5,7 @@ use std::future::poll_fn;
 
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
+use tonic_types::StatusExt as _;
 
 use super::*;
 use crate::connections::{Connections, Ends, Line, Protocol};
@@ -44,8 +45,8 @@ fn call(mib: usize) -> (Arc<Line>, Incoming) {
     let ends = Ends { leave: CancellationToken::new(), cut: CancellationToken::new() };
     let connections = Connections::new("grpc", Protocol::Http2, &config, &metrics, ends);
     let line = connections.seat(([192, 0, 2, 1], 1).into()).unwrap();
-    let holding = Intake::new(&config, &metrics).call(line.origin());
-    (line, Incoming { holding, answered: Arc::default() })
+    let holding = Intake::new(&config, &metrics).bytes.holding(line.origin());
+    (line, Incoming { holding: Arc::new(holding), answered: Arc::default() })
 }
 
 fn body(sent: Sent, limits: RequestLimits, line: &Arc<Line>, incoming: &Incoming) -> RequestBody<Sent> {
@@ -130,7 +131,10 @@ async fn what_is_announced_costs_nothing_and_what_comes_is_bounded() {
     let sent = |pieces| Sent { pieces: vec![piece.clone(); pieces].into(), ends: false };
     let (frames, status) = read(body(sent(4), LIMITS, &line, &incoming)).await;
     assert_eq!(frames.len(), 0);
-    assert_eq!(status.unwrap().code(), Code::ResourceExhausted);
+    let status = status.unwrap();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.message(), "other requests hold all memory there is (max_intake_mib)");
+    assert!(status.get_details_retry_info().is_some_and(|retry| retry.retry_delay.is_some()));
     // The call ends with its answer, and gives back what it held.
     drop(incoming);
 

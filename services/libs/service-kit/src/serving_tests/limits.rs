@@ -186,6 +186,28 @@ async fn requests_hold_no_more_memory_than_there_is() {
     works(&handle).await;
 }
 
+#[tokio::test]
+async fn calls_have_their_number() {
+    let (handle, metrics) = serve(|config| (config.max_calls, config.max_address_percent) = (2, 100)).await;
+    let mut health = HealthClient::new(channel_to(&handle));
+    let mut watches = Vec::new();
+    for _ in 0..2 {
+        watches.push(health.watch(HealthCheckRequest::default()).await.unwrap().into_inner());
+    }
+    let mut client = VaeClient::new(channel_to(&handle));
+    let status = client.get_info(GetInfoRequest {}).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.message(), "other calls hold all places there are (max_calls)");
+    counted(&metrics, r#"darkroom_requests_total{method="darkroom.v1.Vae/GetInfo",code="RESOURCE_EXHAUSTED"} 1"#).await;
+    // One that has no body is refused as well.
+    let mut bare = shaken(handle.grpc_addr, &[]).await;
+    bare.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &head(GET_INFO))).await.unwrap();
+    counted(&metrics, r#"darkroom_requests_total{method="darkroom.v1.Vae/GetInfo",code="RESOURCE_EXHAUSTED"} 2"#).await;
+    watches.pop();
+    counted(&metrics, "darkroom_calls 1").await;
+    client.get_info(GetInfoRequest {}).await.unwrap();
+}
+
 /// Sends `flood` over and over until the server has had enough.
 async fn flooded(handle: &ServiceHandle, before: &[u8], mut flood: impl FnMut(u32) -> Vec<u8>) -> Vec<(u8, Vec<u8>)> {
     let mut stream = shaken(handle.grpc_addr, &[]).await;

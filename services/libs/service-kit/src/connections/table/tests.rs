@@ -15,15 +15,14 @@ fn origin(number: u8) -> Origin {
 fn table(places: usize, share: usize, seats: &str, now: Instant) -> Table {
     let mut table = Table::new(places, share);
     let letters: Vec<char> = seats.chars().collect();
-    let mut id = 0;
-    for (at, letter) in letters.iter().enumerate().filter(|(_, letter)| letter.is_ascii_alphabetic()) {
-        assert_eq!(table.enter(id, origin(letter.to_ascii_lowercase() as u8), now), Entry::Free, "{seats}");
+    let seats = letters.iter().enumerate().filter(|(_, letter)| letter.is_ascii_alphabetic());
+    for (id, (at, letter)) in (0..).zip(seats) {
+        assert_eq!(table.enter(id, origin(letter.to_ascii_lowercase() as u8), now), Entry::Free);
         let half_open = letters.get(at + 1) == Some(&'?');
         let standing = if letter.is_ascii_uppercase() { Standing::Busy } else { Standing::Idle };
         if !half_open {
             table.settle(id, standing, now);
         }
-        id += 1;
     }
     table
 }
