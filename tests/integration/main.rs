@@ -11,6 +11,7 @@ mod command;
 mod generate;
 mod house;
 mod layouts;
+mod limits;
 mod metrics;
 mod model_files;
 mod operations;

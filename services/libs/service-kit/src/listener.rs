@@ -14,6 +14,8 @@ const BACKLOG: u32 = 4096;
 
 /// Rest after an accept that failed: trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The same when somebody was told to go, who is gone soon.
+const SHED_PAUSE: Duration = Duration::from_millis(1);
 
 /// A bound port and the connections that came in by it.
 pub(crate) struct Listener {
@@ -46,9 +48,13 @@ impl Listener {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Mostly for want of file descriptors: somebody who does nothing gives back one.
-                    let made_room = self.connections.shed();
-                    tracing::warn!(made_room, "cannot accept a connection: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    if self.connections.shed() {
+                        tracing::debug!("made room for a connection that could not be accepted: {error}");
+                        tokio::time::sleep(SHED_PAUSE).await;
+                    } else {
+                        tracing::warn!("cannot accept a connection: {error}");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
                     continue;
                 }
             };
