@@ -133,7 +133,7 @@ impl Connections {
         Some(line)
     }
 
-    /// Closes whoever is worth least: there are no files or no memory for another one. False when all are busy.
+    /// Closes whoever is worth least: there are no files for another one. False when all are busy.
     pub(crate) fn shed(&self) -> bool {
         let victim = {
             let mut seats = self.seats();
@@ -141,7 +141,7 @@ impl Connections {
             victim.and_then(|victim| seats.line(victim))
         };
         if let Some(victim) = &victim {
-            victim.displaced(true);
+            victim.displaced(false);
         }
         victim.is_some()
     }
@@ -168,7 +168,8 @@ impl Connections {
         }
     }
 
-    fn count(&self, reason: Reason) {
+    /// Counts an end.
+    pub(crate) fn count(&self, reason: Reason) {
         for (_, counter) in self.closed.iter().filter(|(of, _)| *of == reason) {
             counter.increment(1);
         }

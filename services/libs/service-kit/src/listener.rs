@@ -2,25 +2,25 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::connections::{Connections, Socket};
+use crate::connections::{Connections, Reason, Socket};
 
 /// Connections that the kernel holds until they are accepted: in a flood the others wait behind it, and are not turned away.
 const BACKLOG: u32 = 4096;
 
 /// Rest after an accept that failed: trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The same when somebody was told to go, who is gone soon.
-const SHED_PAUSE: Duration = Duration::from_millis(1);
 
 /// A bound port and the connections that came in by it.
 pub(crate) struct Listener {
     listener: TcpListener,
     connections: Arc<Connections>,
+    /// A file in reserve. Without one an accept fails though nobody waits, and nobody should have to go for that.
+    spare: Mutex<Option<TcpSocket>>,
 }
 
 impl Listener {
@@ -30,7 +30,7 @@ impl Listener {
         // A service that starts again gets its port though old connections linger.
         socket.set_reuseaddr(true)?;
         socket.bind(addr)?;
-        Ok(Self { listener: socket.listen(BACKLOG)?, connections })
+        Ok(Self { listener: socket.listen(BACKLOG)?, connections, spare: Mutex::default() })
     }
 
     pub(crate) fn addr(&self) -> io::Result<SocketAddr> {
@@ -46,18 +46,19 @@ impl Listener {
         loop {
             let (stream, addr) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
+                // Mostly for want of file descriptors: then the one in reserve is for who comes now.
+                Err(_) if self.spare().take().is_some() => continue,
                 Err(error) => {
-                    // Mostly for want of file descriptors: somebody who does nothing gives back one.
-                    if self.connections.shed() {
-                        tracing::debug!("made room for a connection that could not be accepted: {error}");
-                        tokio::time::sleep(SHED_PAUSE).await;
-                    } else {
-                        tracing::warn!("cannot accept a connection: {error}");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
+                    tracing::warn!("cannot accept a connection: {error}");
+                    self.connections.shed();
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
+            if !self.has_spare() && !self.connections.shed() {
+                self.connections.count(Reason::Refused);
+                continue;
+            }
             // Events are small and someone waits for each.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!("cannot switch Nagle's algorithm off: {error}");
@@ -66,5 +67,18 @@ impl Listener {
                 return socket;
             }
         }
+    }
+
+    /// Whether there is a file in reserve, or could be put there.
+    fn has_spare(&self) -> bool {
+        let mut spare = self.spare();
+        if spare.is_none() {
+            *spare = TcpSocket::new_v4().ok();
+        }
+        spare.is_some()
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Option<TcpSocket>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
