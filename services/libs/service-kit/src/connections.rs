@@ -146,6 +146,11 @@ impl Connections {
         victim.is_some()
     }
 
+    /// How many there are.
+    pub(crate) fn held(&self) -> usize {
+        self.seats().lines.len()
+    }
+
     /// Closes connections whose times are over, until all are cut.
     pub(crate) async fn watch(self: Arc<Self>) {
         let Patience { handshake, idle, stall } = self.patience;

@@ -1,5 +1,6 @@
 //! A port: accepts connections, finds places for them, and makes room when the process runs out of files.
 
+use std::cmp::Reverse;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,11 +15,16 @@ const BACKLOG: u32 = 4096;
 
 /// Rest after an accept that failed: trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Who is told to go gives back its file within this time, or somebody else's turn comes.
+const LEAVE_STEPS: u32 = 50;
+const LEAVE_STEP: Duration = Duration::from_millis(1);
 
 /// A bound port and the connections that came in by it.
 pub(crate) struct Listener {
     listener: TcpListener,
     connections: Arc<Connections>,
+    /// Those of the process's other port, which need files as well.
+    others: Option<Arc<Connections>>,
     /// A file in reserve. Without one an accept fails though nobody waits, and nobody should have to go for that.
     spare: Mutex<Option<TcpSocket>>,
 }
@@ -30,7 +36,13 @@ impl Listener {
         // A service that starts again gets its port though old connections linger.
         socket.set_reuseaddr(true)?;
         socket.bind(addr)?;
-        Ok(Self { listener: socket.listen(BACKLOG)?, connections, spare: Mutex::default() })
+        Ok(Self { listener: socket.listen(BACKLOG)?, connections, others: None, spare: Mutex::default() })
+    }
+
+    /// Lets the two make room for each other when the process runs out of files.
+    pub(crate) fn share_files(&mut self, other: &mut Self) {
+        self.others = Some(other.connections.clone());
+        other.others = Some(self.connections.clone());
     }
 
     pub(crate) fn addr(&self) -> io::Result<SocketAddr> {
@@ -49,13 +61,14 @@ impl Listener {
                 // Mostly for want of file descriptors: then the one in reserve is for who comes now.
                 Err(_) if self.spare().take().is_some() => continue,
                 Err(error) => {
-                    tracing::warn!("cannot accept a connection: {error}");
-                    self.connections.shed();
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    if !self.make_room().await {
+                        tracing::warn!("cannot accept a connection: {error}");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
                     continue;
                 }
             };
-            if !self.has_spare() && !self.connections.shed() {
+            if !self.has_spare() && !self.make_room().await {
                 self.connections.count(Reason::Refused);
                 continue;
             }
@@ -67,6 +80,22 @@ impl Listener {
                 return socket;
             }
         }
+    }
+
+    /// Tells somebody who does nothing to go, on the port that has more, and waits for the file. False when all are busy.
+    async fn make_room(&self) -> bool {
+        let mut ports: Vec<&Arc<Connections>> = self.others.iter().chain([&self.connections]).collect();
+        ports.sort_by_key(|connections| Reverse(connections.held()));
+        if !ports.into_iter().any(|connections| connections.shed()) {
+            return false;
+        }
+        for _ in 0..LEAVE_STEPS {
+            tokio::time::sleep(LEAVE_STEP).await;
+            if self.has_spare() {
+                break;
+            }
+        }
+        true
     }
 
     /// Whether there is a file in reserve, or could be put there.

@@ -61,8 +61,9 @@ impl Server {
             Listener::bind(addr, Connections::new(port, protocol, config, &metrics, ends))
                 .with_context(|| format!("{name} cannot listen on {key} {addr}, choose another address or port 0"))
         };
-        let grpc = bind("grpc_addr", config.grpc_addr, "grpc", Protocol::Http2, &stop.accepting)?;
-        let http = bind("http_addr", config.http_addr, "http", Protocol::Http1, &stop.http)?;
+        let mut grpc = bind("grpc_addr", config.grpc_addr, "grpc", Protocol::Http2, &stop.accepting)?;
+        let mut http = bind("http_addr", config.http_addr, "http", Protocol::Http1, &stop.http)?;
+        grpc.share_files(&mut http);
         // A new reporter says SERVING, which is not so yet.
         let health = HealthReporter::new();
         health.set_service_status("", ServingStatus::NotServing).await;
