@@ -1,7 +1,7 @@
 //! Darkroom's programs as real processes: found beside the tests, watched line by line, told to stop, never left behind.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Output, Stdio};
 
 use anyhow::Context as _;
@@ -16,9 +16,11 @@ use crate::wait;
 /// # Errors
 /// When it has not been built; the message says how to.
 pub fn path(name: &str) -> anyhow::Result<PathBuf> {
-    // Tests run as target/release/deps/integration-…; programs lie one folder up.
-    let tests = std::env::current_exe()?;
-    let folder = tests.parent().and_then(Path::parent).context("the tests lie in no target folder")?;
+    // Tests run as target/release/deps/integration-… or from examples/; programs lie one folder up.
+    let own = std::env::current_exe()?;
+    let folder = own.parent().context("this program lies in no folder")?;
+    let within = ["deps", "examples"].iter().any(|name| folder.ends_with(name));
+    let folder = if within { folder.parent().unwrap_or(folder) } else { folder };
     let program = folder.join(name).with_extension(std::env::consts::EXE_EXTENSION);
     anyhow::ensure!(
         program.is_file(),
