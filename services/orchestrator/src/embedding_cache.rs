@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use darkroom_proto::v1::TextEmbedding;
 use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use quick_cache::{DefaultHashBuilder, Equivalent, OptionsBuilder, Weighter};
 
 use crate::metrics::OrchestratorMetrics;
 use crate::selection::Identity;
@@ -18,12 +18,34 @@ const OVERHEAD: u64 = 256;
 const USUAL_BYTES: u64 = 77 * 768 * 4;
 
 /// Everything that an embedding depends on. There is one way of reading a prompt so far; a second one belongs in here.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
+///
+/// It hashes as [`Key`] does: the same fields in the same order.
+#[derive(Debug, Hash)]
+pub(crate) struct Asked<'a> {
     /// The text encoder's weights and arithmetic.
-    pub(crate) encoder: Identity,
+    pub(crate) encoder: &'a Identity,
     pub(crate) clip_skip: u32,
-    pub(crate) text: String,
+    pub(crate) text: &'a str,
+}
+
+/// As it is kept. What is found needs none of its own.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key {
+    encoder: Identity,
+    clip_skip: u32,
+    text: String,
+}
+
+impl From<&Asked<'_>> for Key {
+    fn from(asked: &Asked<'_>) -> Self {
+        Self { encoder: asked.encoder.clone(), clip_skip: asked.clip_skip, text: asked.text.to_owned() }
+    }
+}
+
+impl Equivalent<Arc<Key>> for Asked<'_> {
+    fn equivalent(&self, key: &Arc<Key>) -> bool {
+        (self.text, self.clip_skip, self.encoder) == (key.text.as_str(), key.clip_skip, &key.encoder)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -55,15 +77,19 @@ impl EmbeddingCache {
         Self { cache, metrics }
     }
 
-    /// The embedding for `key`, kept or made by `encode`.
+    /// The embedding of what is `asked` for, kept or made by `encode`.
     ///
     /// # Errors
     /// What `encode` answers.
     pub(crate) async fn get<E>(
         &self,
-        key: Key,
+        asked: Asked<'_>,
         encode: impl Future<Output = Result<TextEmbedding, E>>,
     ) -> Result<TextEmbedding, E> {
+        if let Some(kept) = self.cache.as_ref().and_then(|cache| cache.get(&asked)) {
+            self.metrics.prompt_cache_hits_total.increment(1);
+            return Ok(kept);
+        }
         let mut missed = false;
         let encode = async {
             missed = true;
@@ -71,7 +97,7 @@ impl EmbeddingCache {
             encode.await
         };
         let Some(cache) = &self.cache else { return encode.await };
-        let embedding = cache.get_or_insert_async(&Arc::new(key), encode).await?;
+        let embedding = cache.get_or_insert_async(&Arc::new(Key::from(&asked)), encode).await?;
         if missed {
             self.metrics.prompt_cache_bytes.set(cache.weight() as f64);
         } else {
@@ -95,31 +121,35 @@ mod tests {
         EmbeddingCache::new(bytes, Arc::new(OrchestratorMetrics::new(Metrics::new("test"))))
     }
 
-    fn key(text: &str, clip_skip: u32, revision: &str) -> Key {
-        let encoder = Identity { revision: revision.into(), precision: "f32".into() };
-        Key { encoder, clip_skip, text: text.into() }
+    fn encoder(revision: &str) -> Identity {
+        Identity { revision: revision.into(), precision: "f32".into() }
+    }
+
+    fn asked<'a>(encoder: &'a Identity, clip_skip: u32, text: &'a str) -> Asked<'a> {
+        Asked { encoder, clip_skip, text }
     }
 
     fn embedding(value: f32) -> TextEmbedding {
         TextEmbedding { prompt_embeds: Some(Tensor::from_f32(&[1, 64], &[value; 64])), ..TextEmbedding::default() }
     }
 
-    async fn ask(cache: &EmbeddingCache, key: Key, made: &Cell<u32>) -> TextEmbedding {
+    async fn ask(cache: &EmbeddingCache, asked: Asked<'_>, made: &Cell<u32>) -> TextEmbedding {
         let encode = async {
             made.set(made.get() + 1);
             tokio::task::yield_now().await;
             Ok::<_, ()>(embedding(made.get() as f32))
         };
-        cache.get(key, encode).await.unwrap()
+        cache.get(asked, encode).await.unwrap()
     }
 
     #[tokio::test]
     async fn the_same_text_is_encoded_once_and_any_difference_counts() {
         let (cache, made) = (cache(1 << 20), Cell::new(0));
-        let first = ask(&cache, key("a", 0, "r"), &made).await;
-        assert_eq!(ask(&cache, key("a", 0, "r"), &made).await, first);
+        let (r, s) = (encoder("r"), encoder("s"));
+        let first = ask(&cache, asked(&r, 0, "a"), &made).await;
+        assert_eq!(ask(&cache, asked(&r, 0, "a"), &made).await, first);
         assert_eq!(made.get(), 1);
-        for other in [key("b", 0, "r"), key("a", 1, "r"), key("a", 0, "s"), key("", 0, "r")] {
+        for other in [asked(&r, 0, "b"), asked(&r, 1, "a"), asked(&s, 0, "a"), asked(&r, 0, "")] {
             ask(&cache, other, &made).await;
         }
         assert_eq!(made.get(), 5);
@@ -127,19 +157,19 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_kept_in_no_bytes() {
-        let (cache, made) = (cache(0), Cell::new(0));
-        ask(&cache, key("a", 0, "r"), &made).await;
-        ask(&cache, key("a", 0, "r"), &made).await;
+        let (cache, made, r) = (cache(0), Cell::new(0), encoder("r"));
+        ask(&cache, asked(&r, 0, "a"), &made).await;
+        ask(&cache, asked(&r, 0, "a"), &made).await;
         assert_eq!(made.get(), 2);
     }
 
     #[tokio::test]
     async fn equal_texts_at_once_share_a_call_and_take_over_from_one_that_is_dropped() {
-        let (cache, made) = (cache(1 << 20), Cell::new(0));
+        let (cache, made, r) = (cache(1 << 20), Cell::new(0), encoder("r"));
         {
-            let endless = cache.get(key("a", 0, "r"), std::future::pending::<Result<_, ()>>());
+            let endless = cache.get(asked(&r, 0, "a"), std::future::pending::<Result<_, ()>>());
             let others =
-                async { tokio::join!(ask(&cache, key("a", 0, "r"), &made), ask(&cache, key("a", 0, "r"), &made)) };
+                async { tokio::join!(ask(&cache, asked(&r, 0, "a"), &made), ask(&cache, asked(&r, 0, "a"), &made)) };
             tokio::pin!(endless, others);
             tokio::select! {
                 biased;
@@ -149,16 +179,16 @@ mod tests {
             }
             assert_eq!(made.get(), 0);
         }
-        let (one, other) = tokio::join!(ask(&cache, key("a", 0, "r"), &made), ask(&cache, key("a", 0, "r"), &made));
+        let (one, other) = tokio::join!(ask(&cache, asked(&r, 0, "a"), &made), ask(&cache, asked(&r, 0, "a"), &made));
         assert_eq!((one == other, made.get()), (true, 1));
     }
 
     #[tokio::test]
     async fn a_failure_is_not_kept() {
-        let (cache, made) = (cache(1 << 20), Cell::new(0));
-        let failed = cache.get(key("a", 0, "r"), async { Err::<TextEmbedding, _>("down") }).await;
+        let (cache, made, r) = (cache(1 << 20), Cell::new(0), encoder("r"));
+        let failed = cache.get(asked(&r, 0, "a"), async { Err::<TextEmbedding, _>("down") }).await;
         assert_eq!(failed, Err("down"));
-        ask(&cache, key("a", 0, "r"), &made).await;
+        ask(&cache, asked(&r, 0, "a"), &made).await;
         assert_eq!(made.get(), 1);
     }
 
@@ -166,9 +196,9 @@ mod tests {
         #[test]
         fn the_bound_holds_and_answers_are_right(texts in prop::collection::vec(0u32..40, 1..200), bytes in 1u64..20_000) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let cache = cache(bytes);
+            let (cache, r) = (cache(bytes), encoder("r"));
             for text in texts {
-                let found = runtime.block_on(cache.get(key(&text.to_string(), 0, "r"), async { Ok::<_, ()>(embedding(text as f32)) }));
+                let found = runtime.block_on(cache.get(asked(&r, 0, &text.to_string()), async { Ok::<_, ()>(embedding(text as f32)) }));
                 prop_assert_eq!(found.unwrap(), embedding(text as f32));
                 prop_assert!(cache.cache.as_ref().unwrap().weight() <= bytes);
             }

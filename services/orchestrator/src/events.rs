@@ -3,17 +3,15 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use darkroom_proto::v1::{self, GenerateEvent, Tensor, generate_event::Event};
-use tokio::sync::watch;
 use tokio_stream::Stream;
-use tokio_stream::wrappers::WatchStream;
 use tonic::Status;
 
 use crate::job::Job;
-use crate::journal::{Item, Journal};
+use crate::journal::{Entry, Item, Journal};
 use crate::scheduler::Standing;
 
 /// A request field's caveat.
@@ -57,14 +55,21 @@ pub(crate) struct Times {
 
 /// What a request tells, for as many readers as there are. Writing never waits for one.
 pub(crate) struct Log {
-    request_id: String,
-    journal: Mutex<Journal>,
-    news: watch::Sender<()>,
+    request_id: Box<str>,
+    told: Mutex<Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    journal: Journal,
+    /// Readers who have read everything, by their numbers, and how to wake them.
+    waiting: Vec<(u64, Waker)>,
+    next_reader: u64,
 }
 
 impl Log {
     pub(crate) fn new(request_id: &str) -> Self {
-        Self { request_id: request_id.to_owned(), journal: Mutex::default(), news: watch::Sender::new(()) }
+        Self { request_id: request_id.into(), told: Mutex::default() }
     }
 
     pub(crate) fn queued(&self, standing: Standing) {
@@ -150,36 +155,46 @@ impl Log {
 
     /// The end, when it is not `completed`.
     pub(crate) fn fail(&self, status: Status) {
-        self.journal().fail(status);
-        self.news.send_replace(());
+        self.tell(|journal| journal.fail(status));
     }
 
     /// Whether all pictures were made.
     pub(crate) fn is_whole(&self) -> bool {
-        self.journal().is_whole()
+        self.told().journal.is_whole()
     }
 
     /// Bytes of the pictures in it.
     pub(crate) fn bytes(&self) -> usize {
-        self.journal().bytes()
+        self.told().journal.bytes()
     }
 
     fn write(&self, event: Event) {
-        self.journal().write(GenerateEvent { request_id: self.request_id.clone(), event: Some(event) });
-        self.news.send_replace(());
+        self.tell(|journal| journal.write(event));
     }
 
-    fn journal(&self) -> MutexGuard<'_, Journal> {
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tell(&self, write: impl FnOnce(&mut Journal)) {
+        let waiting = {
+            let mut told = self.told();
+            write(&mut told.journal);
+            std::mem::take(&mut told.waiting)
+        };
+        for (_, reader) in waiting {
+            reader.wake();
+        }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Reads a log to its end. One that is slow misses steps, and holds up nobody.
 pub(crate) struct Reader {
     log: Arc<Log>,
-    news: WatchStream<()>,
+    /// Tells readers of one log apart.
+    number: u64,
     seen: u64,
-    ahead: VecDeque<Item>,
+    ahead: VecDeque<Entry>,
     ended: bool,
 }
 
@@ -194,13 +209,14 @@ impl Reader {
         Self::new(log, Journal::replay)
     }
 
-    fn new(log: &Arc<Log>, look: impl FnOnce(&Journal) -> (Vec<Item>, u64)) -> Self {
-        let journal = log.journal();
-        let (ahead, seen) = look(&journal);
-        let ended = journal.has_ended() && !ahead.is_empty();
-        drop(journal);
-        let news = WatchStream::new(log.news.subscribe());
-        Self { log: Arc::clone(log), news, seen, ahead: ahead.into(), ended }
+    fn new(log: &Arc<Log>, look: impl FnOnce(&Journal) -> (Vec<Entry>, u64)) -> Self {
+        let mut told = log.told();
+        let number = told.next_reader;
+        told.next_reader += 1;
+        let (ahead, seen) = look(&told.journal);
+        let ended = told.journal.has_ended() && !ahead.is_empty();
+        drop(told);
+        Self { log: Arc::clone(log), number, seen, ahead: ahead.into(), ended }
     }
 }
 
@@ -208,23 +224,26 @@ impl Stream for Reader {
     type Item = Item;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
-        loop {
-            if let Some(item) = self.ahead.pop_front() {
-                return Poll::Ready(Some(item));
-            }
-            if self.ended {
-                return Poll::Ready(None);
-            }
-            // The log lives as long as its reader, and so does the sender of its news.
-            if Pin::new(&mut self.news).poll_next(cx).is_pending() {
+        let reader = &mut *self;
+        if reader.ahead.is_empty() && !reader.ended {
+            let mut told = reader.log.told();
+            let (news, seen) = told.journal.since(reader.seen);
+            (reader.ahead, reader.seen, reader.ended) = (news.into(), seen, told.journal.has_ended());
+            if reader.ahead.is_empty() && !reader.ended {
+                // Asked for before anything else can be written.
+                told.waiting.retain(|(number, _)| *number != reader.number);
+                told.waiting.push((reader.number, cx.waker().clone()));
                 return Poll::Pending;
             }
-            let (news, seen, ended) = {
-                let journal = self.log.journal();
-                let (news, seen) = journal.since(self.seen);
-                (news, seen, journal.has_ended())
-            };
-            (self.ahead, self.seen, self.ended) = (news.into(), seen, ended);
         }
+        let request_id = || reader.log.request_id.to_string();
+        let item = reader.ahead.pop_front();
+        Poll::Ready(item.map(|entry| entry.map(|event| GenerateEvent { request_id: request_id(), event: Some(event) })))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.log.told().waiting.retain(|(number, _)| *number != self.number);
     }
 }

@@ -92,7 +92,7 @@ impl Generator {
     /// Waits for the first slot and tells the position meanwhile.
     async fn wait(&self, request: &mut Request) -> Result<Slot, Status> {
         let mut told: Option<Standing> = None;
-        let mut lost = pin!(self.stage_lost());
+        let mut lost = pin!(self.calls.stages.lost());
         let mut standings = request.place.standings();
         let mut next = pin!(sleep(Duration::ZERO));
         let mut look = false;
@@ -105,7 +105,7 @@ impl Generator {
                     return slot.ok_or_else(|| Status::internal("the queue has gone"));
                 }
                 // Without a worker nobody's turn comes: that is told, not waited out.
-                error = &mut lost => return Err(error),
+                error = &mut lost => return Err(refusal(&error)),
                 () = &mut chance, if latest.is_some() => match request.place.latest_start() {
                     // Step times have become shorter since.
                     Some(later) if later > Instant::now() => chance.as_mut().reset(later.into()),
@@ -136,21 +136,8 @@ impl Generator {
             let message = "another model is served than when the request came, with other limits; send it again";
             return Err(status::failed_precondition(&model.name, message));
         }
-        request.model = Arc::new(model);
+        request.model = model;
         Ok(())
-    }
-
-    /// Ends when a stage has been away for longer than requests wait.
-    async fn stage_lost(&self) -> Status {
-        let mut changes = self.calls.stages.subscribe();
-        loop {
-            if let Err(error) = self.calls.stages.model_within(self.recovery_wait).await {
-                return refusal(&error);
-            }
-            if changes.changed().await.is_err() {
-                return Status::internal("nobody watches the stages");
-            }
-        }
     }
 
     /// All pictures, as many at once as there are slots.

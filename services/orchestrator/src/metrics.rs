@@ -35,11 +35,35 @@ pub(crate) struct OrchestratorMetrics {
     resumed_evaluations_total: Counter,
     repeated_steps_total: Counter,
     checkpoint_bytes: Gauge,
+    /// Of each stage, and of writing the file.
+    stage_seconds: [Histogram; 3],
+    picture_seconds: Histogram,
+    /// By stage.
+    sent_bytes: [Counter; 3],
+    received_bytes: [Counter; 3],
+    /// By stage and state.
+    workers: [[Gauge; WORKER_STATES.len()]; 3],
 }
 
 impl OrchestratorMetrics {
     pub(crate) fn new(registry: Metrics) -> Self {
+        let part_seconds = |part| {
+            registry.histogram("stage_seconds", "Time of one stage's part in a picture or a prompt", &[("stage", part)])
+        };
+        let tensor_bytes = |stage: Stage, direction| {
+            let labels = [("stage", stage.name()), ("direction", direction)];
+            registry.counter("tensor_bytes_total", "Bytes of tensors sent to and received from the stages", &labels)
+        };
+        let workers = |stage: Stage, state| {
+            let labels = [("stage", stage.name()), ("state", state)];
+            registry.gauge("workers", "Workers of a stage, by what they are", &labels)
+        };
         let metrics = Self {
+            stage_seconds: Stage::ALL.map(|stage| part_seconds(stage.name())),
+            picture_seconds: part_seconds("picture"),
+            sent_bytes: Stage::ALL.map(|stage| tensor_bytes(stage, "sent")),
+            received_bytes: Stage::ALL.map(|stage| tensor_bytes(stage, "received")),
+            workers: Stage::ALL.map(|stage| WORKER_STATES.map(|state| workers(stage, state))),
             queue_depth: registry.gauge("queue_depth", "Requests that wait for their first slot", &[]),
             queued_work_seconds: registry.gauge(
                 "queued_work_seconds",
@@ -102,11 +126,6 @@ impl OrchestratorMetrics {
                 metrics.retries(stage, fault).increment(0);
             }
         }
-        for stage in Stage::ALL {
-            metrics.set_workers(stage, std::iter::empty());
-            metrics.sent(stage, 0);
-            metrics.received(stage, 0);
-        }
         metrics
     }
 
@@ -116,10 +135,14 @@ impl OrchestratorMetrics {
         self.queued_work_seconds.set(queue.work_seconds());
     }
 
-    /// The time of one stage's part: a stage's name, or "picture" for writing the file.
-    pub(crate) fn stage_seconds(&self, stage: &str, took: Duration) {
-        let help = "Time of one stage's part in a picture or a prompt";
-        self.registry.histogram("stage_seconds", help, &[("stage", stage)]).record(took.as_secs_f64());
+    /// The time of one stage's part.
+    pub(crate) fn stage_seconds(&self, stage: Stage, took: Duration) {
+        self.stage_seconds[stage as usize].record(took.as_secs_f64());
+    }
+
+    /// The time of writing a picture's file.
+    pub(crate) fn picture_seconds(&self, took: Duration) {
+        self.picture_seconds.record(took.as_secs_f64());
     }
 
     /// A request came again and joined the one that runs, or is done.
@@ -160,26 +183,23 @@ impl OrchestratorMetrics {
     }
 
     pub(crate) fn sent(&self, stage: Stage, bytes: usize) {
-        self.tensor_bytes(stage, "sent", bytes);
+        self.sent_bytes[stage as usize].increment(bytes as u64);
     }
 
     pub(crate) fn received(&self, stage: Stage, bytes: usize) {
-        self.tensor_bytes(stage, "received", bytes);
-    }
-
-    fn tensor_bytes(&self, stage: Stage, direction: &str, bytes: usize) {
-        let labels = [("stage", stage.name()), ("direction", direction)];
-        let help = "Bytes of tensors sent to and received from the stages";
-        self.registry.counter("tensor_bytes_total", help, &labels).increment(bytes as u64);
+        self.received_bytes[stage as usize].increment(bytes as u64);
     }
 
     /// The states of all of a stage's workers.
     pub(crate) fn set_workers(&self, stage: Stage, states: impl Iterator<Item = &'static str>) {
-        let states: Vec<_> = states.collect();
-        for state in WORKER_STATES {
-            let labels = [("stage", stage.name()), ("state", state)];
-            let count = states.iter().filter(|found| **found == state).count();
-            self.registry.gauge("workers", "Workers of a stage, by what they are", &labels).set(count as f64);
+        let mut counts = [0u32; WORKER_STATES.len()];
+        for found in states {
+            if let Some(at) = WORKER_STATES.iter().position(|state| *state == found) {
+                counts[at] += 1;
+            }
+        }
+        for (gauge, count) in self.workers[stage as usize].iter().zip(counts) {
+            gauge.set(f64::from(count));
         }
     }
 

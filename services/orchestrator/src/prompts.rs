@@ -6,7 +6,7 @@ use std::time::Instant;
 use darkroom_proto::v1::{Tensor, TextEmbedding};
 use tonic::Status;
 
-use crate::embedding_cache::{EmbeddingCache, Key};
+use crate::embedding_cache::{Asked, EmbeddingCache};
 use crate::events::Warning;
 use crate::job::Job;
 use crate::model::Model;
@@ -38,11 +38,11 @@ impl Prompts {
         model: &Model,
         deadline: Option<Instant>,
     ) -> Result<Embeddings, Status> {
-        let embed = |text: &str| self.embed(text.to_owned(), job.clip_skip, model, deadline);
+        let embed = |text| self.embed(text, job.clip_skip, model, deadline);
         // Both at once: each is found, shared with another request, or on its way by itself.
-        let (prompt, negative) = tokio::try_join!(embed(&job.prompt), async {
+        let (prompt, negative) = tokio::try_join!(embed(job.prompt.as_str()), async {
             match job.guided() {
-                true => embed(&job.negative_prompt).await.map(Some),
+                true => embed(job.negative_prompt.as_str()).await.map(Some),
                 false => Ok(None),
             }
         })?;
@@ -57,17 +57,17 @@ impl Prompts {
 
     async fn embed(
         &self,
-        text: String,
+        text: &str,
         clip_skip: u32,
         model: &Model,
         deadline: Option<Instant>,
     ) -> Result<TextEmbedding, Status> {
-        let key = Key { encoder: model.pins.text_encoder.clone(), clip_skip, text: text.clone() };
+        let asked = Asked { encoder: &model.pins.text_encoder, clip_skip, text };
         let encode = async {
-            let encoded = self.calls.encode_text(vec![text], clip_skip, model, deadline).await?;
+            let encoded = self.calls.encode_text(vec![text.to_owned()], clip_skip, model, deadline).await?;
             encoded.into_iter().next().ok_or_else(|| Status::internal("a prompt has no embedding"))
         };
-        self.cache.get(key, encode).await
+        self.cache.get(asked, encode).await
     }
 }
 

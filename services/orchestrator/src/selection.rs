@@ -22,10 +22,19 @@ pub(crate) struct Identity {
 
 impl Identity {
     pub(crate) fn of(info: &Info) -> Self {
-        let common = info.common().map(|common| (common.revision.clone(), common.precision.clone()));
-        let (revision, precision) = common.unwrap_or_default();
-        Self { revision, precision }
+        let (revision, precision) = said(info);
+        Self { revision: revision.to_owned(), precision: precision.to_owned() }
     }
+
+    /// Whether `info` says the same.
+    pub(crate) fn is_of(&self, info: &Info) -> bool {
+        said(info) == (self.revision.as_str(), self.precision.as_str())
+    }
+}
+
+/// A worker's revision and precision, as it says them.
+fn said(info: &Info) -> (&str, &str) {
+    info.common().map(|common| (common.revision.as_str(), common.precision.as_str())).unwrap_or_default()
 }
 
 impl fmt::Display for Identity {
@@ -81,10 +90,11 @@ pub(crate) struct Selection {
 impl Selection {
     /// Why this worker is not used; `None` for one that is.
     pub(crate) fn unfit(&self, info: &Info) -> Option<Unfit> {
-        let (found, chosen) = (Identity::of(info), self.model.pins.of(info.stage()));
-        if found == *chosen {
+        let chosen = self.model.pins.of(info.stage());
+        if chosen.is_of(info) {
             return None;
         }
+        let found = Identity::of(info);
         if found.revision == chosen.revision {
             return Some(Unfit::Precision { found: found.precision, chosen: chosen.precision.clone() });
         }
@@ -151,11 +161,10 @@ pub(crate) fn select(infos: &[&Info], served: Option<&Pins>) -> Result<Option<Se
 
 /// The groups of a stage, in the order of their identities so that the same workers give the same choice.
 fn groups<'a>(stage: Stage, infos: &[&'a Info], served: Option<&Pins>) -> Vec<Group<'a>> {
-    let mut groups: BTreeMap<Identity, Group<'a>> = BTreeMap::new();
+    let mut groups: BTreeMap<(&str, &str), Group<'a>> = BTreeMap::new();
     for &info in infos.iter().filter(|info| info.stage() == stage) {
-        let identity = Identity::of(info);
-        let served = served.is_some_and(|pins| *pins.of(stage) == identity);
-        groups.entry(identity).or_insert(Group { info, count: 0, served }).count += 1;
+        let served = served.is_some_and(|pins| pins.of(stage).is_of(info));
+        groups.entry(said(info)).or_insert(Group { info, count: 0, served }).count += 1;
     }
     groups.into_values().collect()
 }

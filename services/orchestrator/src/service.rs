@@ -61,7 +61,7 @@ impl ImageGeneration for ImageGenerationService {
         let place = self.admit(client, &job, &model, deadline).inspect_err(|status| name.log().fail(status.clone()))?;
         tracing::info!(request_id = %job.request_id, images = job.num_images, "admitted");
 
-        let (job, model) = (Arc::new(job), Arc::new(model));
+        let job = Arc::new(job);
         let request = generate::Request { job, model, place, deadline, arrived, log: Arc::clone(name.log()), warnings };
         name.begin(Arc::clone(&self.generator).run(request));
         Ok(Response::new(listener))
@@ -69,7 +69,7 @@ impl ImageGeneration for ImageGenerationService {
 
     async fn list_models(&self, _: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
         let model = self.stages.model().map_err(|error| refusal(&error))?;
-        Ok(Response::new(ListModelsResponse { models: vec![model_message(model, self.limits)] }))
+        Ok(Response::new(ListModelsResponse { models: vec![model_message(Model::clone(&model), self.limits)] }))
     }
 
     async fn get_server_info(

@@ -1,17 +1,21 @@
 //! The workers of the three stages: who they are, who is ready, and who gets the next call.
 //!
-//! `target` and `discovery` say who there is, `watch` who is ready, `ledger` and `choice` who has the least to do; `pool` holds
-//! them all. `calls` and `denoising` speak to them; `fault`, `silence` and `retry` decide what a failure means and whether to try
-//! again.
+//! `target` and `discovery` say who there is, `watch` who is ready, `ledger` and `choice` who has the least to do; a `roll` holds
+//! those of a stage and `pool` all of them, and tells what is `served` and when its `absence` is for good. `calls` and `denoising`
+//! speak to them; `fault`, `silence`, by the `heartbeat`, and `retry` decide what a failure means and whether to try again.
 
+mod absence;
 pub(crate) mod calls;
 mod choice;
 pub(crate) mod denoising;
 pub(crate) mod discovery;
 pub(crate) mod fault;
+mod heartbeat;
 mod ledger;
 mod pool;
 pub(crate) mod retry;
+mod roll;
+mod served;
 pub(crate) mod silence;
 mod target;
 mod watch;

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::embedding_cache::EmbeddingCache;
 use crate::generate::Generator;
 use crate::metrics::OrchestratorMetrics;
+use crate::model::Model;
 use crate::prompts::Prompts;
 use crate::running::Running;
 use crate::scheduler::Scheduler;
@@ -83,21 +84,22 @@ async fn follow(
     readiness: Readiness,
     metrics: Arc<OrchestratorMetrics>,
 ) {
-    let mut changes = stages.subscribe();
-    let mut served = None;
+    let mut states = stages.subscribe();
+    let mut served: Option<Arc<Model>> = None;
     loop {
-        admission.set_workers(&stages.denoiser_speeds());
-        match stages.model() {
+        let state = Arc::clone(&states.borrow_and_update());
+        admission.set_workers(&state.speeds());
+        match &state.model {
             Ok(model) => {
-                if served.as_ref() != Some(&model) {
-                    metrics.set_model(served.as_ref(), Some(&model));
-                    served = Some(model);
+                if served.as_ref() != Some(model) {
+                    metrics.set_model(served.as_deref(), Some(model));
+                    served = Some(Arc::clone(model));
                 }
                 readiness.set_ready();
             }
             Err(error) => readiness.set_waiting(error.to_string()),
         }
-        if changes.changed().await.is_err() {
+        if states.changed().await.is_err() {
             return;
         }
     }

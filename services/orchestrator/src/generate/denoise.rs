@@ -40,7 +40,7 @@ impl ImageTask {
         let mut kept = Kept { track: Track::default(), bytes: 0, metrics: Arc::clone(&self.calls.metrics) };
         let mut tries = self.calls.tries();
         let mut failed = BTreeSet::new();
-        let mut request = self.request(index);
+        let mut from: Option<Checkpoint> = None;
         let mut last: Option<Failure> = None;
         let mut parked: Option<Receiver<()>> = None;
         self.calls.called();
@@ -58,7 +58,8 @@ impl ImageTask {
             }
             let address = lease.worker().address.clone();
             let expected = slot.expected_evaluation();
-            let begun = self.calls.denoise(lease, request.clone(), &self.model, expected, self.deadline).await;
+            let request = self.request(index, from.take(), kept.track.attempt());
+            let begun = self.calls.denoise(lease, request, &self.model, expected, self.deadline).await;
             let end = match begun {
                 Ok(denoising) => self.listen(denoising, index, &mut kept, &mut slot).await?,
                 Err(failure) => End::Failed(failure),
@@ -72,14 +73,14 @@ impl ImageTask {
             let (reason, afresh) = match end {
                 End::Latents { latents, seconds } => {
                     slot.measure(seconds);
-                    self.calls.metrics.stage_seconds(Stage::Denoiser.name(), started.elapsed());
+                    self.calls.metrics.stage_seconds(Stage::Denoiser, started.elapsed());
                     return Ok(latents);
                 }
                 // Nothing went wrong: it costs no try.
                 End::Drained => ("drained", false),
                 End::Failed(failure) => {
                     self.calls.may_go_on(&mut tries, &failure, further, &self.errand(&failed))?;
-                    tracing::warn!(request_id = request.request_id, "goes on elsewhere: {}", failure.status.message());
+                    tracing::warn!(request_id = %self.job.request_id, index, "goes on elsewhere: {}", failure.status.message());
                     let fault = failure.fault;
                     last = Some(failure);
                     (fault.name(), fault == Fault::PlanVersion)
@@ -88,8 +89,7 @@ impl ImageTask {
             let resume = kept.next(afresh);
             self.calls.metrics.resumed(reason, &resume);
             parked = Some(slot.park());
-            request.resume_from = resume.from;
-            request.attempt = kept.track.attempt();
+            from = resume.from;
         }
     }
 
@@ -145,11 +145,11 @@ impl ImageTask {
     }
 
     fn errand<'a>(&'a self, failed: &'a BTreeSet<String>) -> Errand<'a> {
-        let evaluations = self.job.num_inference_steps.into();
+        let evaluations = self.model.evaluations(&self.job.sampler, self.job.num_inference_steps).into();
         Errand { stage: Stage::Denoiser, pin: &self.model.pins.denoiser, failed, evaluations }
     }
 
-    fn request(&self, index: u32) -> DenoiseRequest {
+    fn request(&self, index: u32, resume_from: Option<Checkpoint>, attempt: u32) -> DenoiseRequest {
         let job = &self.job;
         DenoiseRequest {
             request_id: format!("{}/{index}", job.request_id),
@@ -163,8 +163,8 @@ impl ImageTask {
             eta: job.eta,
             seed: job.image_seed(index),
             preview_every: job.preview_every,
-            resume_from: None,
-            attempt: 0,
+            resume_from,
+            attempt,
         }
     }
 }

@@ -55,7 +55,7 @@ impl ImageTask {
                 let rgb = self.calls.decode(latents, [job.width, job.height], &self.model, self.deadline).await?;
                 let decoded = Instant::now();
                 let data = picture::encode(rgb, format, parameters.clone()).await?;
-                self.calls.metrics.stage_seconds("picture", decoded.elapsed());
+                self.calls.metrics.picture_seconds(decoded.elapsed());
                 (Content::File { data, media_type: format.media_type() }, decoded - denoised)
             }
         };

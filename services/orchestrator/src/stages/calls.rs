@@ -71,7 +71,7 @@ impl Calls {
             self.encode_text_once(lease, request, model, deadline)
         };
         let embeddings = self.retrying(Stage::TextEncoder, model, deadline, call).await?;
-        self.metrics.stage_seconds(Stage::TextEncoder.name(), started.elapsed());
+        self.metrics.stage_seconds(Stage::TextEncoder, started.elapsed());
         Ok(embeddings)
     }
 
@@ -113,7 +113,7 @@ impl Calls {
         let started = Instant::now();
         let call = |lease: Arc<Lease>| self.decode_once(lease, latents.clone(), [width, height], deadline);
         let picture = self.retrying(Stage::Vae, model, deadline, call).await?;
-        self.metrics.stage_seconds(Stage::Vae.name(), started.elapsed());
+        self.metrics.stage_seconds(Stage::Vae, started.elapsed());
         Ok(picture)
     }
 

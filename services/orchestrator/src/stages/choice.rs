@@ -13,18 +13,16 @@ pub(super) struct Candidate {
     pub(super) failed_before: bool,
 }
 
-/// The index of the worker with the least work before it. Of equals, the one with fewer calls, then the one whose turn is
-/// longest ago.
-pub(super) fn choose(candidates: &[Candidate]) -> Option<usize> {
-    let order = |&left: &usize, &right: &usize| {
-        let (left, right) = (&candidates[left], &candidates[right]);
+/// Whoever has the least work before it. Of equals, the one with fewer calls, then the one whose turn is longest ago.
+pub(super) fn choose<T>(candidates: impl IntoIterator<Item = (T, Candidate)>) -> Option<T> {
+    let order = |(_, left): &(T, Candidate), (_, right): &(T, Candidate)| {
         left.failed_before
             .cmp(&right.failed_before)
             .then(left.backlog.total_cmp(&right.backlog))
             .then(left.outstanding.cmp(&right.outstanding))
             .then(left.last_chosen.cmp(&right.last_chosen))
     };
-    (0..candidates.len()).min_by(order)
+    candidates.into_iter().min_by(order).map(|(chosen, _)| chosen)
 }
 
 #[cfg(test)]
@@ -32,6 +30,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn chosen(candidates: &[Candidate]) -> Option<usize> {
+        choose(candidates.iter().copied().enumerate())
+    }
 
     fn idle() -> Candidate {
         Candidate { backlog: 0.0, outstanding: 0, last_chosen: 0, failed_before: false }
@@ -41,16 +43,16 @@ mod tests {
     fn the_least_work_goes_before_the_fewest_calls() {
         let one_long = Candidate { backlog: 9.0, outstanding: 1, ..idle() };
         let three_short = Candidate { backlog: 2.0, outstanding: 3, ..idle() };
-        assert_eq!(choose(&[one_long, three_short]), Some(1));
-        assert_eq!(choose(&[]), None);
+        assert_eq!(chosen(&[one_long, three_short]), Some(1));
+        assert_eq!(chosen(&[]), None);
     }
 
     #[test]
     fn who_failed_it_before_is_the_last_resort() {
         let failed = Candidate { failed_before: true, ..idle() };
         let busy = Candidate { backlog: 60.0, ..idle() };
-        assert_eq!(choose(&[failed, busy]), Some(1));
-        assert_eq!(choose(&[failed]), Some(0));
+        assert_eq!(chosen(&[failed, busy]), Some(1));
+        assert_eq!(chosen(&[failed]), Some(0));
     }
 
     #[test]
@@ -58,7 +60,7 @@ mod tests {
         let mut workers = [idle(); 3];
         let mut turns = Vec::new();
         for turn in 1..=6 {
-            let chosen = choose(&workers).unwrap();
+            let chosen = chosen(&workers).unwrap();
             workers[chosen].last_chosen = turn;
             turns.push(chosen);
         }
@@ -74,7 +76,7 @@ mod tests {
                 .into_iter()
                 .map(|(backlog, outstanding, last_chosen, failed_before)| Candidate { backlog, outstanding, last_chosen, failed_before })
                 .collect();
-            let chosen = candidates[choose(&candidates).unwrap()];
+            let chosen = candidates[chosen(&candidates).unwrap()];
             for other in &candidates {
                 prop_assert!(!chosen.failed_before || other.failed_before);
                 prop_assert!(chosen.failed_before != other.failed_before || chosen.backlog <= other.backlog);

@@ -1,18 +1,20 @@
 //! One try at one picture: a denoise stream, from the worker's first word to the final latents, or to whatever ends it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use darkroom_proto::v1::denoise_event::Event;
 use darkroom_proto::v1::denoiser_client::DenoiserClient;
 use darkroom_proto::v1::{Checkpoint, DenoiseEvent, DenoiseRequest, Dtype, Tensor};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Sleep, sleep_until, timeout};
 use tonic::{Request, Streaming};
 
 use super::calls::{Calls, checked, limit};
 use super::fault::{Failure, Fault, broken, hung, too_late, translate};
+use super::heartbeat::Moment;
 use super::silence::{Patience, Signs};
-use super::{Lease, Stage};
+use super::{Lease, Stage, Stages};
 use crate::metrics::OrchestratorMetrics;
 use crate::model::Model;
 use crate::picture::Rgb;
@@ -21,10 +23,6 @@ use crate::picture::Rgb;
 const MOST_STATES: usize = 16;
 /// Of a state's name.
 const MOST_LETTERS: usize = 64;
-/// Signs of life are looked at this often.
-const PULSE: Duration = Duration::from_millis(100);
-/// A timer that is so late says that this process did not run: that time is no silence of the worker's.
-const OVERSLEPT: Duration = PULSE;
 
 /// What a denoiser tells.
 pub(crate) enum Progress {
@@ -51,9 +49,14 @@ pub(crate) struct Denoising {
     /// Seconds that an evaluation of such a picture is expected to take, as other pictures have it.
     expected: Option<f64>,
     /// When the worker last said something, or was asked.
-    heard: Instant,
+    heard: Moment,
     begun: bool,
     deadline: Option<Instant>,
+    /// When to look for signs of life. It is not put off with each word of the worker's: what it finds then decides.
+    alarm: Pin<Box<Sleep>>,
+    /// Ends when the worker answers nobody any more.
+    lost: Pin<Box<dyn Future<Output = ()> + Send>>,
+    stages: Arc<Stages>,
     metrics: Arc<OrchestratorMetrics>,
 }
 
@@ -78,7 +81,7 @@ impl Calls {
         if let Some(deadline) = deadline {
             request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         }
-        let heard = Instant::now();
+        let heard = self.stages.heartbeat().moment(Instant::now());
         // The head comes before any work: there is nothing to wait for but a worker that is there.
         let limit = limit(self.patience.limit(lease.worker().step_seconds().or(Some(0.0))), deadline);
         let answer = tokio::select! {
@@ -89,7 +92,8 @@ impl Calls {
             Ok(answer) => answer.map_err(|status| translate(lease.worker(), status, deadline, resumed))?.into_inner(),
             Err(_) => return Err(too_late(lease.worker(), limit, deadline)),
         };
-        Ok(Denoising {
+        let lost = Box::pin(lease.worker().lost());
+        let mut denoising = Denoising {
             stream,
             lease,
             attempt,
@@ -101,8 +105,13 @@ impl Calls {
             heard,
             begun: false,
             deadline,
+            alarm: Box::pin(sleep_until((Instant::now() + self.patience.least).into())),
+            lost,
+            stages: Arc::clone(&self.stages),
             metrics: Arc::clone(&self.metrics),
-        })
+        };
+        denoising.look()?;
+        Ok(denoising)
     }
 }
 
@@ -118,7 +127,7 @@ impl Denoising {
             if event.attempt != self.attempt {
                 continue;
             }
-            self.heard = Instant::now();
+            self.heard = self.stages.heartbeat().moment(Instant::now());
             match event.event {
                 // Accepted, or an event of a later version.
                 Some(Event::Accepted(_)) | None => {}
@@ -151,7 +160,6 @@ impl Denoising {
 
     async fn event(&mut self) -> Result<DenoiseEvent, Failure> {
         loop {
-            let due = Instant::now() + PULSE;
             tokio::select! {
                 biased;
                 message = self.stream.message() => {
@@ -162,32 +170,30 @@ impl Denoising {
                         Err(status) => Err(translate(worker, status, self.deadline, self.resumed)),
                     };
                 }
-                () = self.lease.worker().lost() => {
-                    return Err(hung(self.lease.worker(), "does not answer any more"));
-                }
-                () = sleep_until(due.into()) => self.pulse(due)?,
+                () = &mut self.lost => return Err(hung(self.lease.worker(), "does not answer any more")),
+                () = &mut self.alarm => self.look()?,
             }
         }
     }
 
-    /// Nothing came: is the worker still at it?
-    fn pulse(&mut self, due: Instant) -> Result<(), Failure> {
+    /// Is the worker still at it? Sets the alarm for the next look.
+    fn look(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
-        let late = now.saturating_duration_since(due);
-        if late >= OVERSLEPT {
-            self.heard = (self.heard + late).min(now);
-        }
         let worker = self.lease.worker();
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             return Err(too_late(worker, Duration::ZERO, self.deadline));
         }
         let (unseen, unchanged) = worker.silence(now);
-        let silent = now.saturating_duration_since(self.heard);
+        let silent = self.stages.heartbeat().since(self.heard, now);
         let signs = Signs { silent, unseen, unchanged, begun: self.begun, draining: worker.is_draining() };
         let seconds = worker.step_seconds().into_iter().chain(self.expected).reduce(f64::max);
-        if self.patience.is_hung(self.patience.limit(seconds), &signs) {
+        let limit = self.patience.limit(seconds);
+        if self.patience.is_hung(limit, &signs) {
             return Err(hung(worker, &format!("has said nothing for {:.1} s", silent.as_secs_f64())));
         }
+        let next = now + self.patience.look_in(limit, &signs);
+        let next = self.deadline.map_or(next, |deadline| next.min(deadline));
+        self.alarm.as_mut().reset(next.into());
         Ok(())
     }
 

@@ -30,9 +30,32 @@ pub(super) struct Ledger {
     report: Option<(Load, Instant)>,
     /// When a report last told of anything new.
     moved: Option<Instant>,
-    /// What the last report cannot know of.
+    /// What the last report cannot know of, in the order of its numbers.
     sent: Vec<Sent>,
+    /// Evaluations of all of it.
+    sent_evaluations: u64,
     next_id: u64,
+}
+
+/// The work before a worker, in what is known of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Ahead {
+    /// Seconds, as reported and passed since.
+    reported: f64,
+    /// Evaluations that no report knows of yet.
+    sent: u64,
+    /// Seconds of one.
+    step: Option<f64>,
+}
+
+impl Ahead {
+    /// In seconds. `typical` is what an evaluation takes where this worker has not measured it.
+    pub(super) fn seconds(&self, typical: impl FnOnce() -> f64) -> f64 {
+        if self.sent == 0 {
+            return self.reported;
+        }
+        self.reported + self.sent as f64 * self.step.unwrap_or_else(typical)
+    }
 }
 
 impl Ledger {
@@ -43,6 +66,7 @@ impl Ledger {
             self.moved = Some(asked);
         }
         self.sent.retain(|sent| sent.at > asked);
+        self.sent_evaluations = self.sent.iter().map(|sent| sent.evaluations).sum();
     }
 
     /// Work goes there. Its number is for [`Ledger::ended`].
@@ -50,22 +74,23 @@ impl Ledger {
         let id = self.next_id;
         self.next_id += 1;
         self.sent.push(Sent { id, evaluations, at: now });
+        self.sent_evaluations += evaluations;
         id
     }
 
     /// That work is done, or given up.
     pub(super) fn ended(&mut self, id: u64) {
-        self.sent.retain(|sent| sent.id != id);
+        if let Ok(at) = self.sent.binary_search_by_key(&id, |sent| sent.id) {
+            self.sent_evaluations -= self.sent.remove(at).evaluations;
+        }
     }
 
-    /// Seconds of work before the worker. `typical` is what an evaluation takes where this worker has not measured it.
-    pub(super) fn backlog(&self, typical: f64, now: Instant) -> f64 {
-        let step = self.step_seconds().unwrap_or(typical);
+    /// The work before the worker.
+    pub(super) fn ahead(&self, now: Instant) -> Ahead {
         let reported = self.report.map_or(0.0, |(load, at)| {
             (load.remaining_seconds - now.saturating_duration_since(at).as_secs_f64()).max(0.0)
         });
-        let sent: u64 = self.sent.iter().map(|sent| sent.evaluations).sum();
-        reported + sent as f64 * step
+        Ahead { reported, sent: self.sent_evaluations, step: self.step_seconds() }
     }
 
     /// What an evaluation takes there; `None` while it has not measured it.
@@ -102,6 +127,10 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn backlog(ledger: &Ledger, typical: f64, now: Instant) -> f64 {
+        ledger.ahead(now).seconds(|| typical)
+    }
+
     fn load(step_seconds: f64, remaining_seconds: f64) -> Load {
         Load { running: 1, step_seconds, remaining_seconds, remaining_evaluations: 10, ..Load::default() }
     }
@@ -111,13 +140,13 @@ mod tests {
         let (mut ledger, now) = (Ledger::default(), Instant::now());
         ledger.sent(10, now);
         // Nothing is measured: the others' time counts.
-        assert_eq!(ledger.backlog(0.5, now), 5.0);
+        assert_eq!(backlog(&ledger, 0.5, now), 5.0);
         ledger.sent(4, now + 2 * SECOND);
         ledger.reported(load(2.0, 30.0), now + SECOND);
-        assert_eq!(ledger.backlog(0.5, now + SECOND), 30.0 + 4.0 * 2.0);
+        assert_eq!(backlog(&ledger, 0.5, now + SECOND), 30.0 + 4.0 * 2.0);
         // The report ages, the work that it did not see stays.
-        assert_eq!(ledger.backlog(0.5, now + 11 * SECOND), 20.0 + 8.0);
-        assert_eq!(ledger.backlog(0.5, now + 100 * SECOND), 8.0);
+        assert_eq!(backlog(&ledger, 0.5, now + 11 * SECOND), 20.0 + 8.0);
+        assert_eq!(backlog(&ledger, 0.5, now + 100 * SECOND), 8.0);
     }
 
     #[test]
@@ -126,14 +155,14 @@ mod tests {
         let (first, _second) = (ledger.sent(3, now), ledger.sent(2, now));
         ledger.ended(first);
         ledger.ended(first);
-        assert_eq!(ledger.backlog(1.0, now), 2.0);
+        assert_eq!(backlog(&ledger, 1.0, now), 2.0);
     }
 
     #[test]
     fn numbers_that_are_none_count_as_nothing() {
         let (mut ledger, now) = (Ledger::default(), Instant::now());
         ledger.reported(load(f64::NAN, f64::INFINITY), now);
-        assert_eq!((ledger.step_seconds(), ledger.backlog(1.0, now)), (None, 0.0));
+        assert_eq!((ledger.step_seconds(), backlog(&ledger, 1.0, now)), (None, 0.0));
     }
 
     #[test]

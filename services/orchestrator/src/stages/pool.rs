@@ -1,42 +1,49 @@
-//! All workers of all stages, as they come and go, and the choice among them.
+//! All workers of all stages, as they come and go, and what they serve together.
+//!
+//! Whatever changes is told by one task, one state of the fleet after the other: what is told last is what is so. Requests
+//! read the last state, and only those for whom nobody is there wait for the next.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use darkroom_service_kit::channel;
-use tokio::sync::watch as signal;
+use tokio::sync::{Notify, watch as signal};
+use tokio::time::{sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::choice::choose;
+use super::absence::Absence;
 use super::discovery::{self, Resolver};
+use super::heartbeat::Heartbeat;
+use super::roll::Roll;
+use super::served::Served;
 use super::target::{Name, Target};
-use super::{Info, Lease, Stage, StageError, Worker, watch};
+use super::{Lease, Stage, StageError, Worker, watch};
 use crate::config::Config;
 use crate::metrics::OrchestratorMetrics;
 use crate::model::Model;
-use crate::scheduler::WorkerSpeed;
-use crate::selection::{Identity, Pins, Selection, select};
+use crate::selection::Identity;
 
-/// What an evaluation is taken to last while no worker of the stage has measured one: any number orders them alike.
-const UNMEASURED: f64 = 1.0;
+const NOT_READY: &str = "no worker is ready";
 
 /// All workers.
 pub(crate) struct Stages {
-    workers: Mutex<Vec<Arc<Worker>>>,
+    /// Each stage's. Locked while one is chosen: two who choose at once do not choose the same.
+    rolls: [Mutex<Roll>; 3],
     names: Vec<(Stage, Name)>,
-    /// What was chosen last.
-    served: Mutex<Option<Pins>>,
-    /// Counts choices.
-    turns: AtomicU64,
-    /// Held while a change is told: what is told last is what is so.
-    telling: Mutex<()>,
-    changes: signal::Sender<()>,
+    /// Something changed that was not told yet.
+    stirred: Notify,
+    served: signal::Sender<Arc<Served>>,
+    /// Why waiting is in vain, once it is.
+    lost: signal::Sender<Option<StageError>>,
+    heartbeat: Heartbeat,
     metrics: Arc<OrchestratorMetrics>,
     interval: Duration,
+    /// How long requests that were admitted wait for a stage that is away.
+    recovery_wait: Duration,
     stopped: CancellationToken,
 }
 
@@ -67,7 +74,7 @@ impl Stages {
             (Stage::Denoiser, "denoisers", &config.denoisers),
             (Stage::Vae, "vaes", &config.vaes),
         ];
-        let (mut workers, mut names) = (Vec::new(), Vec::new());
+        let (mut rolls, mut names): ([Roll; 3], Vec<_>) = Default::default();
         for (stage, key, entries) in lists {
             anyhow::ensure!(!entries.is_empty(), "{key} is empty, name at least one worker's address");
             for entry in entries {
@@ -75,27 +82,32 @@ impl Stages {
                     Target::Address(address) => {
                         let channel =
                             channel::lazy(&address).with_context(|| format!("{key}: {address:?} is no address"))?;
-                        workers.push(Arc::new(Worker::new(stage, address, channel)));
+                        rolls[stage as usize].add(Arc::new(Worker::new(stage, address, channel)));
                     }
                     Target::Name(name) => names.push((stage, name)),
                 }
             }
         }
+        let nothing = away(rolls[Stage::TextEncoder as usize].workers(), &names, Stage::TextEncoder, NOT_READY);
         Ok(Arc::new(Self {
-            workers: Mutex::new(workers),
+            rolls: rolls.map(Mutex::new),
             names,
-            served: Mutex::default(),
-            turns: AtomicU64::new(0),
-            telling: Mutex::default(),
-            changes: signal::Sender::new(()),
+            stirred: Notify::new(),
+            served: signal::Sender::new(Arc::new(Served::nothing(nothing))),
+            lost: signal::Sender::new(None),
+            heartbeat: Heartbeat::new(),
             metrics,
             interval: config.check_interval(),
+            recovery_wait: config.recovery_wait(),
             stopped,
         }))
     }
 
     /// Starts to look at each worker's health and model, and to resolve the names, until the service stops.
     pub(crate) fn watch(self: &Arc<Self>, resolver: &Arc<dyn Resolver>, resolve_interval: Duration) {
+        self.spawn(Arc::clone(self).tell());
+        let stages = Arc::clone(self);
+        self.spawn(async move { stages.heartbeat.run().await });
         for worker in self.workers() {
             self.spawn(watch::watch(Arc::clone(self), worker, self.interval));
         }
@@ -110,48 +122,50 @@ impl Stages {
         tokio::spawn(async move { stopped.run_until_cancelled(task).await });
     }
 
-    /// Wakes whenever a worker came, went or changed.
-    pub(crate) fn subscribe(&self) -> signal::Receiver<()> {
-        self.changes.subscribe()
+    /// Each state of the fleet, as it is told.
+    pub(crate) fn subscribe(&self) -> signal::Receiver<Arc<Served>> {
+        self.served.subscribe()
     }
 
     pub(crate) fn workers(&self) -> Vec<Arc<Worker>> {
-        self.lock().clone()
+        Stage::ALL.iter().flat_map(|stage| self.roll(*stage).workers().to_vec()).collect()
+    }
+
+    pub(crate) fn heartbeat(&self) -> &Heartbeat {
+        &self.heartbeat
     }
 
     /// The model that the chosen ready workers run together.
     ///
     /// # Errors
     /// [`StageError`] when a stage is away or no parts fit.
-    pub(crate) fn model(&self) -> Result<Model, StageError> {
-        match self.selection()? {
-            Some(selection) => Ok(selection.model),
-            None => {
-                let workers = self.workers();
-                let ready = |stage| workers.iter().any(|worker| worker.stage == stage && worker.info().is_some());
-                let away = Stage::ALL.into_iter().find(|stage| !ready(*stage)).unwrap_or(Stage::Denoiser);
-                Err(self.away(away, "no worker is ready"))
-            }
-        }
-    }
-
-    fn selection(&self) -> Result<Option<Selection>, StageError> {
-        let infos: Vec<Arc<Info>> = self.workers().iter().filter_map(|worker| worker.info()).collect();
-        let infos: Vec<&Info> = infos.iter().map(AsRef::as_ref).collect();
-        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        let selection = select(&infos, served.as_ref())?;
-        if let Some(selection) = &selection {
-            *served = Some(selection.model.pins.clone());
-        }
-        Ok(selection)
+    pub(crate) fn model(&self) -> Result<Arc<Model>, StageError> {
+        self.served.borrow().model.clone()
     }
 
     /// As [`Stages::model`], but waits up to `patience` for a stage that is away.
     ///
     /// # Errors
     /// As [`Stages::model`], with what it is at the end.
-    pub(crate) async fn model_within(&self, patience: Duration) -> Result<Model, StageError> {
+    pub(crate) async fn model_within(&self, patience: Duration) -> Result<Arc<Model>, StageError> {
         self.within(patience, || self.model()).await
+    }
+
+    /// Ends when a stage has been away for longer than admitted requests wait, or when workers do not fit each other. However
+    /// many listen, they are woken for that alone.
+    pub(crate) fn lost(&self) -> impl Future<Output = StageError> + Send + use<> {
+        let mut lost = self.lost.subscribe();
+        async move {
+            loop {
+                let error = lost.borrow_and_update().clone();
+                match error {
+                    Some(error) => return error,
+                    // The service has stopped, which ends its requests.
+                    None if lost.changed().await.is_err() => return std::future::pending().await,
+                    None => {}
+                }
+            }
+        }
     }
 
     /// The worker with the least work before it.
@@ -159,19 +173,11 @@ impl Stages {
     /// # Errors
     /// [`StageError::Away`] when there is none, with what each of the stage's workers lacks.
     pub(crate) fn lease(&self, errand: &Errand<'_>) -> Result<Lease, StageError> {
-        let workers = self.fitting(errand.stage, errand.pin);
-        let (now, turn) = (Instant::now(), self.turns.fetch_add(1, Ordering::Relaxed) + 1);
-        let measured: Vec<f64> = workers.iter().filter_map(|worker| worker.step_seconds()).collect();
-        let typical =
-            if measured.is_empty() { UNMEASURED } else { measured.iter().sum::<f64>() / measured.len() as f64 };
-        let candidates: Vec<_> = workers
-            .iter()
-            .map(|worker| worker.candidate(typical, errand.failed.contains(&worker.address), now))
-            .collect();
-        match choose(&candidates) {
-            Some(chosen) => Ok(Lease::take(&workers[chosen], errand.evaluations, turn)),
-            None => Err(self.away(errand.stage, &format!("no worker of {} is ready", errand.pin))),
-        }
+        let mut roll = self.roll(errand.stage);
+        roll.lease(errand, Instant::now()).ok_or_else(|| {
+            let what = format!("no worker of {} is ready", errand.pin);
+            away(roll.workers(), &self.names, errand.stage, &what)
+        })
     }
 
     /// As [`Stages::lease`], but waits up to `patience` for a worker.
@@ -184,27 +190,12 @@ impl Stages {
 
     /// Whether somebody else than `address` could take over.
     pub(crate) fn has_another(&self, stage: Stage, pin: &Identity, address: &str) -> bool {
-        self.fitting(stage, pin).iter().any(|worker| worker.address != address)
+        self.roll(stage).serving(pin).any(|worker| worker.address != address)
     }
 
     /// Whether there is somebody who has not failed the errand yet.
     pub(crate) fn has_untried(&self, errand: &Errand<'_>) -> bool {
-        self.fitting(errand.stage, errand.pin).iter().any(|worker| !errand.failed.contains(&worker.address))
-    }
-
-    /// How fast the denoisers are that are used.
-    pub(crate) fn denoiser_speeds(&self) -> Vec<WorkerSpeed> {
-        let Ok(Some(Selection { model, .. })) = self.selection() else { return Vec::new() };
-        let pixels = model.default_pixels();
-        self.fitting(Stage::Denoiser, &model.pins.denoiser).iter().filter_map(|worker| worker.speed(pixels)).collect()
-    }
-
-    /// Workers that are ready and are what `pin` says.
-    fn fitting(&self, stage: Stage, pin: &Identity) -> Vec<Arc<Worker>> {
-        let fits = |worker: &Arc<Worker>| {
-            worker.stage == stage && worker.info().is_some_and(|info| Identity::of(&info) == *pin)
-        };
-        self.lock().iter().filter(|worker| fits(worker)).cloned().collect()
+        self.roll(errand.stage).serving(errand.pin).any(|worker| !errand.failed.contains(&worker.address))
     }
 
     async fn within<T>(
@@ -212,13 +203,17 @@ impl Stages {
         patience: Duration,
         mut look: impl FnMut() -> Result<T, StageError>,
     ) -> Result<T, StageError> {
+        match look() {
+            Err(StageError::Away { .. }) if !patience.is_zero() => {}
+            settled => return settled,
+        }
         let until = Instant::now() + patience;
-        let mut changes = self.subscribe();
+        let mut states = self.subscribe();
         loop {
             match look() {
                 Err(StageError::Away { .. }) if Instant::now() < until => {
                     // Both outcomes lead to another look.
-                    _ = tokio::time::timeout_at(until.into(), changes.changed()).await;
+                    _ = timeout_at(until.into(), states.changed()).await;
                 }
                 settled => return settled,
             }
@@ -228,7 +223,7 @@ impl Stages {
     /// A name has other addresses than before.
     pub(super) fn renamed(self: &Arc<Self>, stage: Stage, come: &[&SocketAddr], gone: &[&SocketAddr]) {
         for address in come.iter().map(ToString::to_string) {
-            let known = self.lock().iter().find(|worker| worker.stage == stage && worker.address == address).cloned();
+            let known = self.roll(stage).find(&address).cloned();
             if let Some(worker) = known {
                 worker.set_retired(false);
                 continue;
@@ -236,14 +231,14 @@ impl Stages {
             match channel::lazy(&address) {
                 Ok(channel) => {
                     let worker = Arc::new(Worker::new(stage, address, channel));
-                    self.lock().push(Arc::clone(&worker));
+                    self.roll(stage).add(Arc::clone(&worker));
                     self.spawn(watch::watch(Arc::clone(self), worker, self.interval));
                 }
                 Err(error) => tracing::warn!(stage = stage.name(), address, "cannot be called: {error}"),
             }
         }
         for address in gone.iter().map(ToString::to_string) {
-            if let Some(worker) = self.lock().iter().find(|worker| worker.stage == stage && worker.address == address) {
+            if let Some(worker) = self.roll(stage).find(&address) {
                 worker.set_retired(true);
             }
         }
@@ -252,44 +247,81 @@ impl Stages {
 
     /// A retired worker has nothing left to do. Says whether it could be let go: its name may have come back.
     pub(super) fn forget(&self, worker: &Arc<Worker>) -> bool {
-        let mut workers = self.lock();
+        let mut roll = self.roll(worker.stage);
         if !worker.is_forgotten() {
             return false;
         }
-        workers.retain(|other| !Arc::ptr_eq(other, worker));
+        roll.remove(worker);
         true
     }
 
     /// A worker came, went or changed.
     pub(super) fn changed(&self) {
-        let _telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
-        let selection = self.selection();
-        let workers = self.workers();
-        for worker in &workers {
-            let chosen = selection.as_ref().ok().and_then(Option::as_ref);
-            let info = worker.info();
-            worker.set_unfit(chosen.zip(info.as_deref()).and_then(|(chosen, info)| chosen.unfit(info)));
+        self.stirred.notify_one();
+    }
+
+    /// Tells what the fleet has become, after each change or after several that came at once, and when waiting is in vain.
+    async fn tell(self: Arc<Self>) {
+        let mut absence = Absence::new(self.recovery_wait);
+        absence.changed(self.model().err(), Instant::now());
+        loop {
+            let lost = absence.lost(Instant::now()).cloned();
+            let due = absence.due().filter(|_| lost.is_none());
+            self.lost.send_if_modified(|told| {
+                let news = *told != lost;
+                *told = lost;
+                news
+            });
+            tokio::select! {
+                () = self.stirred.notified() => {}
+                () = at(due) => continue,
+            }
+            let served = self.look();
+            absence.changed(served.model.as_ref().err().cloned(), Instant::now());
+            // Whoever comes in by what is told below must not find that waiting is in vain.
+            if served.model.is_ok() {
+                self.lost.send_if_modified(|told| told.take().is_some());
+            }
+            self.served.send_replace(Arc::new(served));
         }
+    }
+
+    fn look(&self) -> Served {
+        let workers = self.workers();
+        let of = |stage| workers.iter().filter(move |worker| worker.stage == stage);
+        let before = Arc::clone(&self.served.borrow());
+        let served = Served::of(&workers, &before, |stage| away(of(stage), &self.names, stage, NOT_READY));
         for stage in Stage::ALL {
-            let states = workers.iter().filter(|worker| worker.stage == stage).map(|worker| worker.state());
-            self.metrics.set_workers(stage, states);
+            self.metrics.set_workers(stage, of(stage).map(|worker| worker.state()));
         }
-        self.changes.send_replace(());
+        served
     }
 
-    fn away(&self, stage: Stage, what: &str) -> StageError {
-        let workers = self.workers();
-        let problems: Vec<_> =
-            workers.iter().filter(|worker| worker.stage == stage).map(|worker| worker.describe()).collect();
-        let names = self.names.iter().filter(|(of, _)| *of == stage).map(|(_, name)| &name.host);
-        let why = match problems.is_empty() {
-            true => names.map(|host| format!("{host} leads to nobody")).collect::<Vec<_>>().join("; "),
-            false => problems.join("; "),
-        };
-        StageError::Away { stage, why: format!("{what}: {why}") }
+    fn roll(&self, stage: Stage) -> MutexGuard<'_, Roll> {
+        self.rolls[stage as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Worker>>> {
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+/// Ends at `due`; never without one.
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
+}
+
+/// That nobody is there, with what each of the stage's `workers` lacks.
+fn away<'a>(
+    workers: impl IntoIterator<Item = &'a Arc<Worker>>,
+    names: &[(Stage, Name)],
+    stage: Stage,
+    what: &str,
+) -> StageError {
+    let problems: Vec<_> = workers.into_iter().map(|worker| worker.describe()).collect();
+    let names = names.iter().filter(|(of, _)| *of == stage).map(|(_, name)| &name.host);
+    let why = match problems.is_empty() {
+        true => names.map(|host| format!("{host} leads to nobody")).collect::<Vec<_>>().join("; "),
+        false => problems.join("; "),
+    };
+    StageError::Away { stage, why: format!("{what}: {why}") }
 }

@@ -6,6 +6,9 @@
 
 use std::time::Duration;
 
+/// Looks are not closer together than this, whatever the limits are.
+const SOONEST: Duration = Duration::from_millis(10);
+
 /// How long silence is borne.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Patience {
@@ -40,17 +43,29 @@ impl Patience {
     }
 
     pub(super) fn is_hung(&self, limit: Duration, signs: &Signs) -> bool {
-        if signs.silent < limit {
-            return false;
-        }
-        let told = !signs.draining && (signs.unseen >= limit || signs.unchanged.is_some_and(|same| same >= limit));
+        self.hung_in(limit, signs).is_zero()
+    }
+
+    /// How long it takes until this is a hang, if no sign of life comes meanwhile; zero when it is one.
+    pub(super) fn hung_in(&self, limit: Duration, signs: &Signs) -> Duration {
+        let said_nothing_new = signs.unseen.max(signs.unchanged.unwrap_or_default());
+        let told = (!signs.draining).then(|| limit.saturating_sub(said_nothing_new));
         let must_be_heard = signs.begun || signs.draining || signs.unchanged.is_none();
-        told || (must_be_heard && signs.silent >= self.most)
+        let unheard = must_be_heard.then(|| self.most.saturating_sub(signs.silent));
+        let soonest = told.into_iter().chain(unheard).min().unwrap_or(self.most);
+        limit.saturating_sub(signs.silent).max(soonest)
+    }
+
+    /// When to look again: signs change and limits with them, so it is not put off for longer than the least limit.
+    pub(super) fn look_in(&self, limit: Duration, signs: &Signs) -> Duration {
+        self.hung_in(limit, signs).min(self.least.max(SOONEST))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const fn seconds(seconds: u64) -> Duration {
@@ -103,5 +118,32 @@ mod tests {
         };
         assert!(!PATIENCE.is_hung(seconds(60), &draining));
         assert!(PATIENCE.is_hung(seconds(60), &Signs { silent: seconds(300), ..draining }));
+    }
+
+    proptest! {
+        /// Nobody who sleeps until then misses the moment, or wakes in vain while nothing comes.
+        #[test]
+        fn a_hang_is_one_when_it_was_foretold_and_not_before(
+            [silent, unseen, same] in prop::array::uniform3(0u64..400),
+            reports in any::<bool>(),
+            begun in any::<bool>(),
+            draining in any::<bool>(),
+            limit in 5u64..300,
+        ) {
+            let after = |passed: Duration| Signs {
+                silent: seconds(silent) + passed,
+                unseen: seconds(unseen) + passed,
+                unchanged: reports.then(|| seconds(same) + passed),
+                begun,
+                draining,
+            };
+            let limit = seconds(limit);
+            let hung_in = PATIENCE.hung_in(limit, &after(Duration::ZERO));
+            prop_assert!(PATIENCE.is_hung(limit, &after(hung_in)));
+            for share in [0.0, 0.5, 0.999] {
+                let before = hung_in.mul_f64(share);
+                prop_assert_eq!(PATIENCE.is_hung(limit, &after(before)), before == hung_in);
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! One worker as the orchestrator sees it.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::BTreeSet;
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,26 +9,25 @@ use tokio::sync::{Notify, watch};
 use tonic::transport::Channel;
 
 use super::choice::Candidate;
-use super::ledger::{Ledger, Load};
+use super::ledger::{Ahead, Ledger, Load};
 use super::{Info, Stage};
 use crate::scheduler::WorkerSpeed;
-use crate::selection::Unfit;
+use crate::selection::{Identity, Unfit};
 
 /// An address, a channel to it, and what is known of who answers there.
 pub(crate) struct Worker {
     pub(crate) stage: Stage,
     pub(crate) address: String,
     pub(crate) channel: Channel,
-    /// Calls that we have running there.
-    outstanding: AtomicUsize,
-    last_chosen: AtomicU64,
-    condition: watch::Sender<Condition>,
+    /// Whether it has missed so many looks that its calls wait for nothing. Calls wait for this alone: whatever else
+    /// changes wakes none of them.
+    silent: watch::Sender<bool>,
     recheck: Notify,
     known: Mutex<Known>,
 }
 
-/// What a call to the worker can wait for.
-#[derive(Debug, Clone, PartialEq)]
+/// Whether it takes work.
+#[derive(Debug, PartialEq)]
 enum Condition {
     Ready(Arc<Info>),
     Away(Away, String),
@@ -48,10 +48,14 @@ pub(crate) enum Away {
     Draining,
 }
 
-/// The rest, under one lock.
+/// All of it, under one lock: a choice among hundreds of workers takes it once for each.
 #[derive(Debug)]
 struct Known {
+    condition: Condition,
     ledger: Ledger,
+    /// Calls that we have running there.
+    outstanding: usize,
+    last_chosen: u64,
     /// When it last answered a look.
     seen: Instant,
     /// Why the chosen model has no place for it.
@@ -60,35 +64,49 @@ struct Known {
     retired: bool,
 }
 
-impl Worker {
-    pub(crate) fn new(stage: Stage, address: String, channel: Channel) -> Self {
-        let known = Known { ledger: Ledger::default(), seen: Instant::now(), unfit: None, retired: false };
-        Self {
-            stage,
-            address,
-            channel,
-            outstanding: AtomicUsize::new(0),
-            last_chosen: AtomicU64::new(0),
-            condition: watch::Sender::new(Condition::Away(Away::Unreachable, "not reached yet".into())),
-            recheck: Notify::new(),
-            known: Mutex::new(known),
-        }
-    }
-
-    /// What it says of itself; `None` while it takes no work.
-    pub(crate) fn info(&self) -> Option<Arc<Info>> {
-        match self.condition() {
-            Condition::Ready(info) if !self.known().retired => Some(info),
+impl Known {
+    fn info(&self) -> Option<&Arc<Info>> {
+        match &self.condition {
+            Condition::Ready(info) if !self.retired => Some(info),
             _ => None,
         }
     }
 
+    fn is_draining(&self) -> bool {
+        matches!(self.condition, Condition::Away(Away::Draining, _))
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(stage: Stage, address: String, channel: Channel) -> Self {
+        let known = Known {
+            condition: Condition::Away(Away::Unreachable, "not reached yet".into()),
+            ledger: Ledger::default(),
+            outstanding: 0,
+            last_chosen: 0,
+            seen: Instant::now(),
+            unfit: None,
+            retired: false,
+        };
+        let silent = watch::Sender::new(false);
+        Self { stage, address, channel, silent, recheck: Notify::new(), known: Mutex::new(known) }
+    }
+
+    /// What it says of itself; `None` while it takes no work.
+    pub(crate) fn info(&self) -> Option<Arc<Info>> {
+        self.known().info().cloned()
+    }
+
+    /// Whether it takes work of `pin`.
+    pub(super) fn serves(&self, pin: &Identity) -> bool {
+        self.known().info().is_some_and(|info| pin.is_of(info))
+    }
+
     /// Why it gets no work; `None` while it does.
     pub(crate) fn problem(&self) -> Option<String> {
-        let condition = self.condition();
         let known = self.known();
-        match condition {
-            Condition::Away(_, why) => Some(why),
+        match &known.condition {
+            Condition::Away(_, why) => Some(why.clone()),
             Condition::Ready(_) if known.retired => Some("its name no longer leads to it".into()),
             Condition::Ready(_) => known.unfit.as_ref().map(Unfit::to_string),
         }
@@ -96,9 +114,8 @@ impl Worker {
 
     /// As the `workers` gauge names it.
     pub(crate) fn state(&self) -> &'static str {
-        let condition = self.condition();
         let known = self.known();
-        match (condition, &known.unfit) {
+        match (&known.condition, &known.unfit) {
             (Condition::Away(Away::Unreachable | Away::Silent | Away::Suspected, _), _) => "unreachable",
             (Condition::Away(Away::Starting, _), _) => "starting",
             (Condition::Away(Away::Draining, _), _) => "draining",
@@ -140,20 +157,32 @@ impl Worker {
 
     /// Ends when looks have gone unanswered, however well the connection seems to be. A connection that breaks ends its calls by
     /// itself, and that no new one can be made says nothing of the old: a worker that drains takes none.
-    pub(crate) async fn lost(&self) {
-        let mut condition = self.condition.subscribe();
-        let gone = |condition: &Condition| matches!(condition, Condition::Away(Away::Silent, _));
-        // The sender lives as long as `self`.
-        _ = condition.wait_for(gone).await;
+    pub(crate) fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut silent = self.silent.subscribe();
+        async move {
+            if silent.wait_for(|silent| *silent).await.is_err() {
+                // The worker has been forgotten, which nobody who works there lets happen.
+                std::future::pending().await
+            }
+        }
     }
 
-    pub(super) fn candidate(&self, typical: f64, failed_before: bool, now: Instant) -> Candidate {
-        Candidate {
-            backlog: self.known().ledger.backlog(typical, now),
-            outstanding: self.outstanding.load(Ordering::Relaxed),
-            last_chosen: self.last_chosen.load(Ordering::Relaxed),
-            failed_before,
-        }
+    /// The work before it and itself as a candidate for work of `pin`; `None` while it takes none of it.
+    pub(super) fn candidate(
+        &self,
+        pin: &Identity,
+        failed: &BTreeSet<String>,
+        now: Instant,
+        typical: impl FnOnce() -> f64,
+    ) -> Option<Candidate> {
+        let (ahead, outstanding, last_chosen): (Ahead, _, _) = {
+            let known = self.known();
+            known.info().filter(|info| pin.is_of(info))?;
+            (known.ledger.ahead(now), known.outstanding, known.last_chosen)
+        };
+        // The others' time is theirs to say: nothing is locked here.
+        let backlog = ahead.seconds(typical);
+        Some(Candidate { backlog, outstanding, last_chosen, failed_before: failed.contains(&self.address) })
     }
 
     /// It answered a look that was begun at `asked`.
@@ -167,32 +196,38 @@ impl Worker {
 
     /// It takes work. Says whether that is news.
     pub(super) fn set_ready(&self, info: Info) -> bool {
-        self.turn(Condition::Ready(Arc::new(info)))
+        self.turn(|known| match &known.condition {
+            Condition::Ready(said) if **said == info => None,
+            _ => Some(Condition::Ready(Arc::new(info))),
+        })
     }
 
     /// It takes no work. Says whether that is news.
     pub(super) fn set_away(&self, away: Away, why: String) -> bool {
-        self.turn(Condition::Away(away, why))
+        self.turn(|_| Some(Condition::Away(away, why)))
     }
 
     /// A look could not reach it. One that drains takes no new connection, and is not gone while it works for us.
     pub(super) fn set_unreachable(&self, why: String) -> bool {
-        let leaving = self.is_draining() && self.outstanding.load(Ordering::Relaxed) > 0;
-        !leaving && self.set_away(Away::Unreachable, why)
+        self.turn(|known| {
+            let leaving = known.is_draining() && known.outstanding > 0;
+            (!leaving).then(|| Condition::Away(Away::Unreachable, why))
+        })
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        matches!(self.condition(), Condition::Away(Away::Draining, _))
+        self.known().is_draining()
     }
 
     /// It answers and is not ready: after it was, it drains; before, it starts.
     pub(super) fn set_not_ready(&self) -> bool {
-        let was = matches!(self.condition(), Condition::Ready(_) | Condition::Away(Away::Draining, _));
-        if was {
-            self.set_away(Away::Draining, "it drains".into())
-        } else {
-            self.set_away(Away::Starting, "it is not ready: it loads its model".into())
-        }
+        self.turn(|known| {
+            let was = matches!(known.condition, Condition::Ready(_)) || known.is_draining();
+            Some(match was {
+                true => Condition::Away(Away::Draining, "it drains".into()),
+                false => Condition::Away(Away::Starting, "it is not ready: it loads its model".into()),
+            })
+        })
     }
 
     /// It said, in the middle of its work, that it will leave.
@@ -204,8 +239,11 @@ impl Worker {
 
     /// A call failed as if nobody were there: no work goes there until the next look, which comes at once.
     pub(super) fn suspect(&self, why: &str) {
-        let away = matches!(self.condition(), Condition::Away(..));
-        if !away && self.set_away(Away::Suspected, why.to_owned()) {
+        let suspected = self.turn(|known| match known.condition {
+            Condition::Ready(_) => Some(Condition::Away(Away::Suspected, why.to_owned())),
+            Condition::Away(..) => None,
+        });
+        if suspected {
             self.recheck.notify_one();
         }
     }
@@ -231,31 +269,28 @@ impl Worker {
 
     /// Retired, and nothing of ours runs there any more.
     pub(super) fn is_forgotten(&self) -> bool {
-        self.known().retired && self.outstanding.load(Ordering::Relaxed) == 0
+        let known = self.known();
+        known.retired && known.outstanding == 0
     }
 
-    fn turn(&self, next: Condition) -> bool {
-        self.condition.send_if_modified(|condition| {
-            if *condition == next {
-                return false;
+    /// Goes over to what `next` says, if anything. Says whether that is news.
+    fn turn(&self, next: impl FnOnce(&Known) -> Option<Condition>) -> bool {
+        let mut known = self.known();
+        let Some(next) = next(&known).filter(|next| *next != known.condition) else { return false };
+        match (&known.condition, &next) {
+            (Condition::Ready(_), Condition::Away(_, why)) => {
+                tracing::warn!(stage = self.stage.name(), address = %self.address, "worker is away: {why}");
             }
-            match (&*condition, &next) {
-                (Condition::Ready(_), Condition::Away(_, why)) => {
-                    tracing::warn!(stage = self.stage.name(), address = %self.address, "worker is away: {why}");
-                }
-                (Condition::Away(..), Condition::Ready(_)) => {
-                    tracing::info!(stage = self.stage.name(), address = %self.address, "worker is ready");
-                }
-                _ => {}
+            (Condition::Away(..), Condition::Ready(_)) => {
+                tracing::info!(stage = self.stage.name(), address = %self.address, "worker is ready");
             }
-            *condition = next;
-            true
-        })
-    }
-
-    /// A copy: nothing is held while `known` is locked.
-    fn condition(&self) -> Condition {
-        self.condition.borrow().clone()
+            _ => {}
+        }
+        let silent = matches!(next, Condition::Away(Away::Silent, _));
+        known.condition = next;
+        // Told before the lock is let go, so that what is told last is what is so.
+        self.silent.send_if_modified(|told| std::mem::replace(told, silent) != silent);
+        true
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -271,10 +306,12 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// `evaluations` of work go to the worker; `turn` is larger than at any earlier choice.
-    pub(super) fn take(worker: &Arc<Worker>, evaluations: u64, turn: u64) -> Self {
-        worker.outstanding.fetch_add(1, Ordering::Relaxed);
-        worker.last_chosen.store(turn, Ordering::Relaxed);
-        let sent = worker.known().ledger.sent(evaluations, Instant::now());
+    pub(super) fn take(worker: &Arc<Worker>, evaluations: u64, turn: u64, now: Instant) -> Self {
+        let mut known = worker.known();
+        known.outstanding += 1;
+        known.last_chosen = turn;
+        let sent = known.ledger.sent(evaluations, now);
+        drop(known);
         Self { worker: Arc::clone(worker), sent }
     }
 
@@ -285,7 +322,8 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.worker.known().ledger.ended(self.sent);
-        self.worker.outstanding.fetch_sub(1, Ordering::Relaxed);
+        let mut known = self.worker.known();
+        known.ledger.ended(self.sent);
+        known.outstanding -= 1;
     }
 }
