@@ -42,7 +42,7 @@ pub struct Config {
     /// Milliseconds that a denoiser may always be silent, however fast it is.
     #[arg(long, value_name = "MS", help_heading = "Recovery", value_parser = clap::value_parser!(u64).range(10..))]
     pub hang_floor_ms: u64,
-    /// Tries of one piece of work, one after the other, that get no further.
+    /// Tries of one piece of work, one after the other, that get no further. One that its worker took and never began counts half.
     #[arg(long, value_name = "N", help_heading = "Recovery", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tries: u32,
     /// Of 100 calls, how many may be tried again in the long run.

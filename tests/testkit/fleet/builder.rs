@@ -138,6 +138,8 @@ impl Builder {
             denoisers: addresses(Service::Denoiser)?,
             vaes: addresses(Service::Vae)?,
             check_interval_ms: CHECK_INTERVAL_MS,
+            // Requests without an end are work for days, on a slow machine.
+            queue_seconds: 1e9,
             ..Default::default()
         };
         darkroom_orchestrator::start(changed(config, &self.orchestrator)).await

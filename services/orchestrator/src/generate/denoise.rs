@@ -17,6 +17,7 @@ use crate::admission::Slot;
 use crate::metrics::OrchestratorMetrics;
 use crate::stages::denoising::{Denoising, Progress};
 use crate::stages::fault::{Failure, Fault};
+use crate::stages::retry::Got;
 use crate::stages::{Errand, Stage};
 
 /// A picture that waits for room looks so often whether anybody is left to make it.
@@ -30,7 +31,7 @@ enum End {
     },
     /// Its worker leaves and another is there.
     Drained,
-    Failed(Failure),
+    Failed(Failure, Got),
 }
 
 impl ImageTask {
@@ -62,7 +63,7 @@ impl ImageTask {
             let begun = self.calls.denoise(lease, request, &self.model, expected, self.deadline).await;
             let end = match begun {
                 Ok(denoising) => self.listen(denoising, index, &mut kept, &mut slot).await?,
-                Err(failure) => End::Failed(failure),
+                Err(failure) => End::Failed(failure, Got::Nowhere),
             };
             let further = kept.track.got_further();
             if further {
@@ -78,8 +79,9 @@ impl ImageTask {
                 }
                 // Nothing went wrong: it costs no try.
                 End::Drained => ("drained", false),
-                End::Failed(failure) => {
-                    self.calls.may_go_on(&mut tries, &failure, further, &self.errand(&failed))?;
+                End::Failed(failure, got) => {
+                    let got = if further { Got::Further } else { got };
+                    self.calls.may_go_on(&mut tries, &failure, got, &self.errand(&failed))?;
                     tracing::warn!(request_id = %self.job.request_id, index, "goes on elsewhere: {}", failure.status.message());
                     let fault = failure.fault;
                     last = Some(failure);
@@ -105,7 +107,11 @@ impl ImageTask {
         loop {
             let progress = match denoising.next().await {
                 Ok(progress) => progress,
-                Err(failure) => return Ok(End::Failed(failure)),
+                Err(failure) => {
+                    let queued = failure.fault == Fault::Died && !denoising.has_begun();
+                    let got = if queued { Got::Queued } else { Got::Nowhere };
+                    return Ok(End::Failed(failure, got));
+                }
             };
             // Where the work rests, nothing is lost by a move.
             let rests = match progress {

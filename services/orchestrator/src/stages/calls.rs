@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 
 use super::fault::{Failure, Fault, LISTEN_LONGER, broken, hung, passed, timed_out, too_late, translate};
-use super::retry::{Next, RetryBudget, Tries};
+use super::retry::{Got, Next, RetryBudget, Tries};
 use super::silence::Patience;
 use super::{Errand, Lease, Stage, StageError, Stages, Worker};
 use crate::config::Config;
@@ -168,7 +168,7 @@ impl Calls {
                 Err(failure) => failure,
             };
             failed.insert(address);
-            self.may_go_on(&mut tries, &failure, false, &errand_of(stage, model, &failed))?;
+            self.may_go_on(&mut tries, &failure, Got::Nowhere, &errand_of(stage, model, &failed))?;
             tracing::warn!(
                 stage = stage.name(),
                 reason = failure.fault.name(),
@@ -206,7 +206,7 @@ impl Calls {
         &self,
         tries: &mut Tries,
         failure: &Failure,
-        further: bool,
+        got: Got,
         errand: &Errand<'_>,
     ) -> Result<(), Status> {
         match failure.fault {
@@ -216,7 +216,7 @@ impl Calls {
             _ => {}
         }
         let made = tries.made();
-        match tries.failed(further) {
+        match tries.failed(got) {
             Next::Free => Ok(()),
             Next::Paid if self.budget.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now()) => Ok(()),
             Next::Paid => {

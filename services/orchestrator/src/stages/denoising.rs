@@ -154,6 +154,11 @@ impl Denoising {
         }
     }
 
+    /// Whether the worker has told anything of the work itself.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
     pub(crate) fn address(&self) -> &str {
         &self.lease.worker().address
     }

@@ -2,7 +2,8 @@
 //!
 //! The budget keeps a fleet that fails from being hit by its own tries: each call puts a share of a try into it, each try
 //! takes a whole one out, and a little flows in with time, so that a quiet server has some. A try that starts where
-//! the one before had got to repeats nothing: it is free, and the piece's own limit counts anew from there.
+//! the one before had got to repeats nothing: it is free, and the piece's own limit counts anew from there. One that was taken
+//! and never begun may only have waited beside the work that killed its worker: it counts half.
 
 use std::time::{Duration, Instant};
 
@@ -50,8 +51,18 @@ impl RetryBudget {
 pub(crate) struct Tries {
     most: u32,
     made: u32,
-    /// Since it last got further.
+    /// Since it last got further, in halves.
     in_vain: u32,
+}
+
+/// How far a try got that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Got {
+    /// The next one starts further on than it did.
+    Further,
+    Nowhere,
+    /// Its worker took it and died before it had begun.
+    Queued,
 }
 
 /// What a failed try is followed by.
@@ -71,15 +82,18 @@ impl Tries {
         Self { most, made: 1, in_vain: 0 }
     }
 
-    /// The try that runs has failed; `further`: the next one starts further on than it did.
-    pub(crate) fn failed(&mut self, further: bool) -> Next {
-        if further {
-            self.in_vain = 0;
-            self.made += 1;
-            return Next::Free;
+    /// The try that runs has failed.
+    pub(crate) fn failed(&mut self, got: Got) -> Next {
+        match got {
+            Got::Further => {
+                self.in_vain = 0;
+                self.made += 1;
+                return Next::Free;
+            }
+            Got::Nowhere => self.in_vain += 2,
+            Got::Queued => self.in_vain += 1,
         }
-        self.in_vain += 1;
-        if self.in_vain >= self.most {
+        if self.in_vain >= 2 * self.most {
             return Next::Stop;
         }
         self.made += 1;
@@ -118,12 +132,20 @@ mod tests {
     fn work_that_gets_further_is_never_given_up() {
         let mut tries = Tries::new(2);
         for _ in 0..100 {
-            assert_eq!(tries.failed(true), Next::Free);
-            assert_eq!(tries.failed(false), Next::Paid);
+            assert_eq!(tries.failed(Got::Further), Next::Free);
+            assert_eq!(tries.failed(Got::Nowhere), Next::Paid);
         }
-        assert_eq!(tries.failed(false), Next::Stop);
+        assert_eq!(tries.failed(Got::Nowhere), Next::Stop);
         assert_eq!(tries.made(), 201);
-        assert_eq!(Tries::new(1).failed(false), Next::Stop);
+        assert_eq!(Tries::new(1).failed(Got::Nowhere), Next::Stop);
+    }
+
+    #[test]
+    fn who_only_waited_is_given_up_later_and_not_never() {
+        let mut tries = Tries::new(2);
+        let next = [Got::Queued, Got::Queued, Got::Queued, Got::Queued].map(|got| tries.failed(got));
+        assert_eq!(next, [Next::Paid, Next::Paid, Next::Paid, Next::Stop]);
+        assert_eq!(Tries::new(1).failed(Got::Queued), Next::Paid);
     }
 
     proptest! {

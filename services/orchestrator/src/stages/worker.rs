@@ -211,7 +211,7 @@ impl Worker {
     pub(super) fn set_unreachable(&self, why: String) -> bool {
         self.turn(|known| {
             let leaving = known.is_draining() && known.outstanding > 0;
-            (!leaving).then(|| Condition::Away(Away::Unreachable, why))
+            (!leaving).then_some(Condition::Away(Away::Unreachable, why))
         })
     }
 
