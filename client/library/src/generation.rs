@@ -1,4 +1,7 @@
 //! A running request as a stream of typed events that ends the work when it is dropped.
+//!
+//! The last event is handed out when the server has ended the stream, not before: most callers let go then, and each stream
+//! that is let go while its end is under way is reset. HTTP/2 connections do not stand many of those.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -26,15 +29,9 @@ pub struct Generation {
     events: Streaming<v1::GenerateEvent>,
     request_id: String,
     deadline: Option<Deadline>,
-    state: State,
-}
-
-#[derive(Debug, PartialEq)]
-enum State {
-    Running,
-    /// The server said that everything is done; its end of stream is still to come.
-    Completed,
-    Ended,
+    /// The last event; the server's end of stream is still to come.
+    completed: Option<Event>,
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -58,7 +55,7 @@ impl Generation {
         })?;
         let deadline = allowed
             .map(|allowed| Deadline { allowed, passed: Box::pin(tokio::time::sleep_until(started + allowed + GRACE)) });
-        Ok(Self { events: events.into_inner(), request_id, deadline, state: State::Running })
+        Ok(Self { events: events.into_inner(), request_id, deadline, completed: None, ended: false })
     }
 
     /// The request's name: the caller's own, or the server's once the first event has come (empty before that).
@@ -66,9 +63,10 @@ impl Generation {
         &self.request_id
     }
 
-    fn end(&mut self, error: Error) -> Poll<Option<Result<Event, Error>>> {
-        self.state = State::Ended;
-        Poll::Ready(Some(Err(error)))
+    /// The end, for whatever reason: once everything was done, it is a good one.
+    fn end(&mut self, error: impl FnOnce() -> Error) -> Poll<Option<Result<Event, Error>>> {
+        self.ended = true;
+        Poll::Ready(Some(self.completed.take().ok_or_else(error)))
     }
 }
 
@@ -77,33 +75,28 @@ impl Stream for Generation {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        while this.state != State::Ended {
+        while !this.ended {
             match Pin::new(&mut this.events).poll_next(context) {
                 Poll::Ready(Some(Ok(message))) => {
                     if this.request_id.is_empty() {
                         this.request_id.clone_from(&message.request_id);
                     }
                     match wire::event(message) {
-                        Some(Ok(event)) => {
-                            if matches!(event, Event::Completed(_)) {
-                                this.state = State::Completed;
-                            }
-                            return Poll::Ready(Some(Ok(event)));
-                        }
-                        Some(Err(error)) => return this.end(error),
+                        Some(Ok(event @ Event::Completed(_))) => this.completed = Some(event),
+                        Some(Ok(event)) => return Poll::Ready(Some(Ok(event))),
+                        Some(Err(error)) => return this.end(|| error),
                         None => {}
                     }
                 }
-                Poll::Ready(Some(Err(status))) => return this.end(status.into()),
-                Poll::Ready(None) if this.state == State::Completed => this.state = State::Ended,
-                Poll::Ready(None) => return this.end(cut_short()),
+                Poll::Ready(Some(Err(status))) => return this.end(|| status.into()),
+                Poll::Ready(None) => return this.end(cut_short),
                 Poll::Pending => {
                     let Some(deadline) = &mut this.deadline else { return Poll::Pending };
                     if deadline.passed.as_mut().poll(context).is_pending() {
                         return Poll::Pending;
                     }
                     let allowed = deadline.allowed;
-                    return this.end(too_late(allowed));
+                    return this.end(|| too_late(allowed));
                 }
             }
         }

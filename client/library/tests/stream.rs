@@ -11,17 +11,17 @@ use darkroom_proto::v1::generate_event::Event as Message;
 use darkroom_proto::v1::image_generation_server::{ImageGeneration, ImageGenerationServer};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 type Events = Pin<Box<dyn Stream<Item = Result<v1::GenerateEvent, Status>> + Send>>;
 
-/// The server; `dropped` hears when a stream of its was cancelled.
+/// The server; its `signal` is heard when a stream of its was cancelled, and ends one that waits for it.
 #[derive(Default)]
 struct Actor {
-    dropped: Arc<Notify>,
+    signal: Arc<Notify>,
 }
 
 #[tonic::async_trait]
@@ -37,10 +37,20 @@ impl ImageGeneration for Actor {
                 return Err(Status::with_error_details(Code::ResourceExhausted, "the queue is full", details));
             }
             "never" => return std::future::pending().await,
-            "silent" => Box::pin(Silent(Arc::clone(&self.dropped))),
+            "silent" => Box::pin(Silent(Arc::clone(&self.signal))),
             "cut short" => script([Message::Started(started(&request))]),
             "breaks" => Box::pin(tokio_stream::iter([Err(Status::unavailable("vae: no worker is ready"))])),
             "latents" => script([Message::Image(latents(16)), completed]),
+            "late end" => {
+                let signal = Arc::clone(&self.signal);
+                let (said, ended) = tokio::sync::mpsc::unbounded_channel();
+                tokio::spawn(async move {
+                    _ = said.send(event(completed));
+                    signal.notified().await;
+                });
+                Box::pin(UnboundedReceiverStream::new(ended))
+            }
+            "breaks at the end" => Box::pin(script([completed]).chain(script_of([Err(Status::unavailable("gone"))]))),
             "lies" => script([Message::Image(latents(12)), completed]),
             _ => script([Message::Queued(v1::Queued::default()), Message::Started(started(&request)), completed]),
         };
@@ -77,8 +87,15 @@ impl Drop for Silent {
 }
 
 fn script<const N: usize>(messages: [Message; N]) -> Events {
-    let event = |message| Ok(v1::GenerateEvent { request_id: "r-1".into(), event: Some(message) });
-    Box::pin(tokio_stream::iter(messages.map(event)))
+    script_of(messages.map(event))
+}
+
+fn event(message: Message) -> Result<v1::GenerateEvent, Status> {
+    Ok(v1::GenerateEvent { request_id: "r-1".into(), event: Some(message) })
+}
+
+fn script_of<const N: usize>(items: [Result<v1::GenerateEvent, Status>; N]) -> Events {
+    Box::pin(tokio_stream::iter(items))
 }
 
 fn started(request: &v1::GenerateRequest) -> v1::Started {
@@ -93,13 +110,13 @@ fn latents(bytes: usize) -> v1::Image {
 
 async fn connect() -> (Client, Arc<Notify>) {
     let actor = Actor::default();
-    let dropped = Arc::clone(&actor.dropped);
+    let signal = Arc::clone(&actor.signal);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = tonic::transport::Server::builder().add_service(ImageGenerationServer::new(actor));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     let client = Client::builder().call_timeout(Duration::from_millis(100)).connect(address.to_string()).await;
-    (client.unwrap(), dropped)
+    (client.unwrap(), signal)
 }
 
 async fn events(prompt: &str) -> Vec<Result<Event, Error>> {
@@ -125,6 +142,23 @@ async fn a_stream_that_ends_too_soon_is_an_error() {
     let events = events("cut short").await;
     assert_eq!(events.len(), 2);
     assert_eq!(events[1].as_ref().unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn what_was_completed_is_completed_however_the_stream_ends() {
+    let events = events("breaks at the end").await;
+    assert!(matches!(events[..], [Ok(Event::Completed(_))]), "{events:?}");
+}
+
+/// Callers let go after the last event, and the client's HTTP/2 gives up a connection with 1024 streams that were let go before
+/// their end came in.
+#[tokio::test]
+async fn the_last_event_comes_with_the_end_of_the_stream() {
+    let (client, end) = connect().await;
+    let mut generation = client.generate(GenerateRequest::new("late end")).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(200), generation.next()).await.is_err());
+    end.notify_one();
+    assert!(matches!(generation.next().await, Some(Ok(Event::Completed(_)))));
 }
 
 #[tokio::test]

@@ -2,14 +2,17 @@
 //!
 //! `target` and `discovery` say who there is, `watch` who is ready, `ledger` and `choice` who has the least to do; a `roll` holds
 //! those of a stage and `pool` all of them, and tells what is `served` and when its `absence` is for good. `calls` and `denoising`
-//! speak to them; `fault`, `silence`, by the `heartbeat`, and `retry` decide what a failure means and whether to try again.
+//! speak to them, through a `gate` where room is scarce; `fault`, `silence`, by the `heartbeat`, and `retry` decide what a failure
+//! means, and `attempts` are a piece of work's way from one worker to the next.
 
 mod absence;
+pub(crate) mod attempts;
 pub(crate) mod calls;
 mod choice;
 pub(crate) mod denoising;
 pub(crate) mod discovery;
 pub(crate) mod fault;
+mod gate;
 mod heartbeat;
 mod ledger;
 mod pool;
@@ -73,6 +76,11 @@ impl Info {
             Self::Denoiser(info) => info.stage.as_ref(),
             Self::Vae(info) => info.stage.as_ref(),
         }
+    }
+
+    /// Calls that it has places for. One that does not say takes one at a time.
+    pub(crate) fn places(&self) -> usize {
+        self.common().map_or(1, |common| common.queue_limit.max(1) as usize)
     }
 }
 

@@ -43,6 +43,7 @@ impl Target {
             seen.event();
             if let Some(Event::Finished(finished)) = event {
                 seen.spent = Some(Spent { queued: finished.queue_seconds as f32, computed: finished.seconds as f32 });
+                seen.over(&mut stream).await;
                 return End::Completed;
             }
         }

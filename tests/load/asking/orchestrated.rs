@@ -54,8 +54,10 @@ impl Target {
                 Some(Event::Queued(queued)) => seen.position(queued.position),
                 Some(Event::Image(image)) => is_right &= self.read(number, arrival, &image, seen),
                 Some(Event::ImageFailed(failed)) => return End::Failed(failed.code.into()),
-                Some(Event::Completed(_)) if is_right => return End::Completed,
-                Some(Event::Completed(_)) => return End::Wrong,
+                Some(Event::Completed(_)) => {
+                    seen.over(&mut stream).await;
+                    return if is_right { End::Completed } else { End::Wrong };
+                }
                 Some(Event::Started(_) | Event::Step(_)) | None => {}
             }
         }

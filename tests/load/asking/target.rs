@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use darkroom_proto::v1::{OutputFormat, Priority};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use crate::load::arrivals::Arrival;
@@ -154,6 +154,11 @@ impl Seen {
             Some(_) => End::Failed(status.code()),
             None => End::Refused(status.code(), status.get_details_retry_info().and_then(|info| info.retry_delay)),
         }
+    }
+
+    /// All is there but the stream's own end. Streams that are dropped before it are reset, which a connection stands only so often.
+    pub(super) async fn over<T>(&self, stream: &mut Streaming<T>) {
+        _ = stream.message().await;
     }
 
     /// The end of a stream that ended too early.

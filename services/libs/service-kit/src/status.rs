@@ -21,6 +21,11 @@ pub fn exhausted(message: impl Into<String>, retry_after: Duration) -> Status {
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
+/// When the client of a refused call may try again, if the refusal says so.
+pub fn retry_after(status: &Status) -> Option<Duration> {
+    status.get_details_retry_info()?.retry_delay
+}
+
 /// `UNAVAILABLE`: no worker of `stage` can take the work now (google.rpc.ErrorInfo with the stage in its metadata).
 pub fn unavailable(stage: &str, message: impl Into<String>) -> Status {
     let metadata = [("stage".to_owned(), stage.to_owned())];
@@ -86,8 +91,8 @@ mod tests {
         assert_eq!(violations[0].field, "width");
 
         let delay = Duration::from_millis(1500);
-        let retry = exhausted("the queue is full", delay).get_details_retry_info().unwrap();
-        assert_eq!(retry.retry_delay, Some(delay));
+        assert_eq!(retry_after(&exhausted("the queue is full", delay)), Some(delay));
+        assert_eq!(retry_after(&Status::resource_exhausted("by a proxy")), None);
 
         let info = unavailable("vae", "no worker is ready").get_details_error_info().unwrap();
         assert_eq!(info.metadata["stage"], "vae");

@@ -1,7 +1,6 @@
 //! One picture's latents, however many denoisers it takes: when one dies, hangs or leaves, the next goes on from the last
 //! checkpoint, and the result has the bytes of an undisturbed run.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,10 +14,11 @@ use super::image_task::{ImageTask, encode_preview};
 use super::track::{Resume, Track};
 use crate::admission::Slot;
 use crate::metrics::OrchestratorMetrics;
+use crate::stages::Stage;
+use crate::stages::attempts::Attempts;
 use crate::stages::denoising::{Denoising, Progress};
 use crate::stages::fault::{Failure, Fault};
 use crate::stages::retry::Got;
-use crate::stages::{Errand, Stage};
 
 /// A picture that waits for room looks so often whether anybody is left to make it.
 const LOOK: Duration = Duration::from_secs(1);
@@ -35,22 +35,17 @@ enum End {
 }
 
 impl ImageTask {
-    /// Denoises picture `index` in `slot`.
-    pub(super) async fn denoise(&self, index: u32, mut slot: Slot) -> Result<Tensor, Status> {
+    /// Denoises picture `index` in `slot`, which it gives back.
+    pub(super) async fn denoise(&self, index: u32, mut slot: Slot) -> Result<(Tensor, Slot), Status> {
         let started = Instant::now();
         let mut kept = Kept { track: Track::default(), bytes: 0, metrics: Arc::clone(&self.calls.metrics) };
-        let mut tries = self.calls.tries();
-        let mut failed = BTreeSet::new();
+        let evaluations = self.model.evaluations(&self.job.sampler, self.job.num_inference_steps).into();
+        let pin = &self.model.pins.denoiser;
+        let mut attempts = Attempts::new(&self.calls, Stage::Denoiser, pin, evaluations, self.deadline);
         let mut from: Option<Checkpoint> = None;
-        let mut last: Option<Failure> = None;
         let mut parked: Option<Receiver<()>> = None;
-        self.calls.called();
         loop {
-            let errand = self.errand(&failed);
-            let lease = self.calls.lease(&errand, self.deadline).await.map_err(|status| match last.take() {
-                Some(last) => last.given_up(tries.made(), status.message()),
-                None => status,
-            })?;
+            let lease = attempts.lease().await?;
             // Somebody is there, and may have no room: a picture that only waits there would be lost with it, again and again.
             if let Some(resumed) = &mut parked {
                 drop(lease);
@@ -67,24 +62,23 @@ impl ImageTask {
             };
             let further = kept.track.got_further();
             if further {
-                // Who failed at the work before it got here may be well again.
-                failed.clear();
+                attempts.got_further();
             }
-            failed.insert(address);
             let (reason, afresh) = match end {
                 End::Latents { latents, seconds } => {
                     slot.measure(seconds);
                     self.calls.metrics.stage_seconds(Stage::Denoiser, started.elapsed());
-                    return Ok(latents);
+                    return Ok((latents, slot));
                 }
-                // Nothing went wrong: it costs no try.
-                End::Drained => ("drained", false),
+                End::Drained => {
+                    attempts.left(address);
+                    ("drained", false)
+                }
                 End::Failed(failure, got) => {
                     let got = if further { Got::Further } else { got };
-                    self.calls.may_go_on(&mut tries, &failure, got, &self.errand(&failed))?;
-                    tracing::warn!(request_id = %self.job.request_id, index, "goes on elsewhere: {}", failure.status.message());
-                    let fault = failure.fault;
-                    last = Some(failure);
+                    let (fault, message) = (failure.fault, failure.status.message().to_owned());
+                    attempts.failed(address, failure, got).await?;
+                    tracing::warn!(request_id = %self.job.request_id, index, "goes on elsewhere: {message}");
                     (fault.name(), fault == Fault::PlanVersion)
                 }
             };
@@ -148,11 +142,6 @@ impl ImageTask {
 
     fn another_is_there(&self, denoising: &Denoising) -> bool {
         self.calls.stages.has_another(Stage::Denoiser, &self.model.pins.denoiser, denoising.address())
-    }
-
-    fn errand<'a>(&'a self, failed: &'a BTreeSet<String>) -> Errand<'a> {
-        let evaluations = self.model.evaluations(&self.job.sampler, self.job.num_inference_steps).into();
-        Errand { stage: Stage::Denoiser, pin: &self.model.pins.denoiser, failed, evaluations }
     }
 
     fn request(&self, index: u32, resume_from: Option<Checkpoint>, attempt: u32) -> DenoiseRequest {

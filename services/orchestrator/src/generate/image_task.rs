@@ -12,6 +12,7 @@ use crate::job::{Job, Output};
 use crate::model::Model;
 use crate::parameters::parameters;
 use crate::picture::{self, PictureError, Rgb};
+use crate::stages::Stage;
 use crate::stages::calls::Calls;
 
 /// What the pictures of a request share.
@@ -39,20 +40,26 @@ impl From<PictureError> for Status {
 }
 
 impl ImageTask {
-    /// Makes picture `index` in `slot`, which is free again as soon as the latents are there.
+    /// Makes picture `index` in `slot`, which is free again as soon as the latents are there and can be decoded.
     pub(super) async fn run(self: Arc<Self>, index: u32, slot: Slot) -> (u32, Result<ImageTimes, Status>) {
         (index, self.make(index, slot).await)
     }
 
     async fn make(&self, index: u32, slot: Slot) -> Result<ImageTimes, Status> {
-        let latents = self.denoise(index, slot).await?;
+        let (latents, slot) = self.denoise(index, slot).await?;
         let denoised = Instant::now();
         let job = &self.job;
         let parameters = parameters(job, index);
         let (content, vae) = match job.output {
-            Output::Latents => (Content::Latents(latents), Duration::ZERO),
+            Output::Latents => {
+                drop(slot);
+                (Content::Latents(latents), Duration::ZERO)
+            }
             Output::Picture(format) => {
-                let rgb = self.calls.decode(latents, [job.width, job.height], &self.model, self.deadline).await?;
+                let room = self.calls.room(Stage::Vae, self.deadline).await?;
+                drop(slot);
+                let size = [job.width, job.height];
+                let rgb = self.calls.decode(latents, size, &self.model, room, self.deadline).await?;
                 let decoded = Instant::now();
                 let data = picture::encode(rgb, format, parameters.clone()).await?;
                 self.calls.metrics.picture_seconds(decoded.elapsed());

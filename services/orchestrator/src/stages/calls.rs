@@ -5,7 +5,6 @@
 //! checkpoint, which `generate::denoise` sees to. Tensors are passed on as they came: their dtype, shape and length are checked,
 //! their elements never read.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,13 +14,15 @@ use darkroom_proto::v1::text_encoder_client::TextEncoderClient;
 use darkroom_proto::v1::vae_client::VaeClient;
 use darkroom_proto::v1::{DecodeRequest, Dtype, EncodeTextRequest, Tensor, TextEmbedding};
 use darkroom_service_kit::status;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tonic::{Request, Response, Status};
 
-use super::fault::{Failure, Fault, LISTEN_LONGER, broken, hung, passed, timed_out, too_late, translate};
+use super::attempts::Attempts;
+use super::fault::{Failure, LISTEN_LONGER, broken, hung, timed_out, too_late, translate};
+use super::gate::Room;
 use super::retry::{Got, Next, RetryBudget, Tries};
 use super::silence::Patience;
-use super::{Errand, Lease, Stage, StageError, Stages, Worker};
+use super::{Lease, Stage, StageError, Stages, Worker};
 use crate::config::Config;
 use crate::metrics::OrchestratorMetrics;
 use crate::model::Model;
@@ -36,8 +37,8 @@ pub(crate) struct Calls {
     text_timeout: Duration,
     vae_timeout: Duration,
     /// How long work that has begun waits for a worker.
-    recovery_wait: Duration,
-    max_tries: u32,
+    pub(super) recovery_wait: Duration,
+    pub(super) max_tries: u32,
     budget: Mutex<RetryBudget>,
 }
 
@@ -66,6 +67,7 @@ impl Calls {
         deadline: Option<Instant>,
     ) -> Result<Vec<TextEmbedding>, Status> {
         let started = Instant::now();
+        let _room = self.room(Stage::TextEncoder, deadline).await?;
         let call = |lease: Arc<Lease>| {
             let request = EncodeTextRequest { prompts: prompts.clone(), clip_skip };
             self.encode_text_once(lease, request, model, deadline)
@@ -102,12 +104,13 @@ impl Calls {
         Ok(embeddings)
     }
 
-    /// Latents to an 8-bit picture of `width` × `height` pixels.
+    /// Latents to an 8-bit picture of `width` × `height` pixels, in a VAE's `room`.
     pub(crate) async fn decode(
         &self,
         latents: Tensor,
         [width, height]: [u32; 2],
         model: &Model,
+        _room: Room,
         deadline: Option<Instant>,
     ) -> Result<Rgb, Status> {
         let started = Instant::now();
@@ -149,72 +152,44 @@ impl Calls {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        self.called();
-        let mut tries = Tries::new(self.max_tries);
-        let mut failed = BTreeSet::new();
-        let mut last: Option<Failure> = None;
+        let mut attempts = Attempts::new(self, stage, model.pins.of(stage), 1, deadline);
         loop {
-            let errand = Errand { stage, pin: model.pins.of(stage), failed: &failed, evaluations: 1 };
-            let lease = match self.lease(&errand, deadline).await {
-                Ok(lease) => Arc::new(lease),
-                Err(status) => {
-                    let last = last.map(|last| last.given_up(tries.made(), status.message()));
-                    return Err(last.unwrap_or(status));
-                }
-            };
+            let lease = Arc::new(attempts.lease().await?);
             let address = lease.worker().address.clone();
             let failure = match call(lease).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
-            failed.insert(address);
-            self.may_go_on(&mut tries, &failure, Got::Nowhere, &errand_of(stage, model, &failed))?;
-            tracing::warn!(
-                stage = stage.name(),
-                reason = failure.fault.name(),
-                "tried again: {}",
-                failure.status.message()
-            );
-            self.metrics.retried(stage, failure.fault);
-            last = Some(failure);
+            let (fault, message) = (failure.fault, failure.status.message().to_owned());
+            attempts.failed(address, failure, Got::Nowhere).await?;
+            tracing::warn!(stage = stage.name(), reason = fault.name(), "tried again: {message}");
+            self.metrics.retried(stage, fault);
         }
     }
 
-    /// A worker for `errand`, waiting for one as long as work that has begun may.
-    pub(crate) async fn lease(&self, errand: &Errand<'_>, deadline: Option<Instant>) -> Result<Lease, Status> {
-        let patience = limit(self.recovery_wait, deadline);
-        self.stages
-            .lease_within(errand, patience)
-            .await
-            .map_err(|error| if passed(deadline) { status::deadline_exceeded() } else { refusal(&error) })
+    /// A place for a call to `stage`, waiting for one in line.
+    ///
+    /// # Errors
+    /// `DEADLINE_EXCEEDED`.
+    pub(crate) async fn room(&self, stage: Stage, deadline: Option<Instant>) -> Result<Room, Status> {
+        let enter = self.stages.gate(stage).enter();
+        match deadline {
+            None => Ok(enter.await),
+            Some(deadline) => timeout_at(deadline.into(), enter).await.map_err(|_| status::deadline_exceeded()),
+        }
     }
 
-    /// A piece of work begins: it pays into the budget of tries.
-    pub(crate) fn called(&self) {
+    /// A piece of work begins: it pays into the budget of tries, and has so many of its own.
+    pub(super) fn begun(&self) -> Tries {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner).called();
-    }
-
-    pub(crate) fn tries(&self) -> Tries {
         Tries::new(self.max_tries)
     }
 
-    /// Whether work that failed may be tried again; `further` as for [`Tries::failed`].
+    /// Whether work that failed may be tried again; `got` as for [`Tries::failed`].
     ///
     /// # Errors
     /// The answer for the client, when it may not.
-    pub(crate) fn may_go_on(
-        &self,
-        tries: &mut Tries,
-        failure: &Failure,
-        got: Got,
-        errand: &Errand<'_>,
-    ) -> Result<(), Status> {
-        match failure.fault {
-            Fault::Final => return Err(failure.status.clone()),
-            // Where all are busy, the client is told when to come back.
-            Fault::Busy if !self.stages.has_untried(errand) => return Err(failure.status.clone()),
-            _ => {}
-        }
+    pub(super) fn may_go_on(&self, tries: &mut Tries, failure: &Failure, got: Got) -> Result<(), Status> {
         let made = tries.made();
         match tries.failed(got) {
             Next::Free => Ok(()),
@@ -226,10 +201,6 @@ impl Calls {
             Next::Stop => Err(failure.clone().given_up(made, "max_tries are used up")),
         }
     }
-}
-
-fn errand_of<'a>(stage: Stage, model: &'a Model, failed: &'a BTreeSet<String>) -> Errand<'a> {
-    Errand { stage, pin: model.pins.of(stage), failed, evaluations: 1 }
 }
 
 /// A [`StageError`] for the client.

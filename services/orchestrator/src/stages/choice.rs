@@ -11,13 +11,16 @@ pub(super) struct Candidate {
     pub(super) last_chosen: u64,
     /// It has failed the piece of work before: it comes after all that have not.
     pub(super) failed_before: bool,
+    /// It has as many calls of ours as it has places: it comes after all that have room.
+    pub(super) full: bool,
 }
 
-/// Whoever has the least work before it. Of equals, the one with fewer calls, then the one whose turn is longest ago.
+/// Whoever has room and the least work before it. Of equals, the one with fewer calls, then the one whose turn is longest ago.
 pub(super) fn choose<T>(candidates: impl IntoIterator<Item = (T, Candidate)>) -> Option<T> {
     let order = |(_, left): &(T, Candidate), (_, right): &(T, Candidate)| {
         left.failed_before
             .cmp(&right.failed_before)
+            .then(left.full.cmp(&right.full))
             .then(left.backlog.total_cmp(&right.backlog))
             .then(left.outstanding.cmp(&right.outstanding))
             .then(left.last_chosen.cmp(&right.last_chosen))
@@ -36,7 +39,7 @@ mod tests {
     }
 
     fn idle() -> Candidate {
-        Candidate { backlog: 0.0, outstanding: 0, last_chosen: 0, failed_before: false }
+        Candidate { backlog: 0.0, outstanding: 0, last_chosen: 0, failed_before: false, full: false }
     }
 
     #[test]
@@ -70,16 +73,19 @@ mod tests {
     proptest! {
         #[test]
         fn nobody_better_is_passed_over(
-            candidates in prop::collection::vec((0.0..100.0f64, 0usize..4, 0u64..9, any::<bool>()), 1..20)
+            candidates in prop::collection::vec((0.0..100.0f64, 0usize..4, 0u64..9, any::<bool>(), any::<bool>()), 1..20)
         ) {
             let candidates: Vec<Candidate> = candidates
                 .into_iter()
-                .map(|(backlog, outstanding, last_chosen, failed_before)| Candidate { backlog, outstanding, last_chosen, failed_before })
+                .map(|(backlog, outstanding, last_chosen, failed_before, full)| {
+                    Candidate { backlog, outstanding, last_chosen, failed_before, full }
+                })
                 .collect();
             let chosen = candidates[chosen(&candidates).unwrap()];
             for other in &candidates {
-                prop_assert!(!chosen.failed_before || other.failed_before);
-                prop_assert!(chosen.failed_before != other.failed_before || chosen.backlog <= other.backlog);
+                let [mine, its] = [chosen, *other].map(|one| (one.failed_before, one.full));
+                prop_assert!(mine <= its);
+                prop_assert!(mine != its || chosen.backlog <= other.backlog);
             }
         }
     }

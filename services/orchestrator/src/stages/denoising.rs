@@ -24,6 +24,9 @@ const MOST_STATES: usize = 16;
 /// Of a state's name.
 const MOST_LETTERS: usize = 64;
 
+/// Nothing but the end follows the latents, and it follows at once.
+const STREAM_END: Duration = Duration::from_millis(100);
+
 /// What a denoiser tells.
 pub(crate) enum Progress {
     /// A step is done; with what the picture looks like so far, when asked for.
@@ -148,6 +151,8 @@ impl Denoising {
                 Some(Event::Finished(finished)) => {
                     self.check(finished.latents.as_ref(), "latents", Dtype::F32, &self.shape())?;
                     let latents = finished.latents.unwrap_or_default();
+                    // Streams that are dropped before they end are reset, and a connection stands only so many of those.
+                    _ = timeout(STREAM_END, self.stream.message()).await;
                     return Ok(Progress::Finished { latents, seconds: finished.seconds });
                 }
             }

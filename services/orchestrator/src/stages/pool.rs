@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::absence::Absence;
 use super::discovery::{self, Resolver};
+use super::gate::Gate;
 use super::heartbeat::Heartbeat;
 use super::roll::Roll;
 use super::served::Served;
@@ -33,6 +34,8 @@ const NOT_READY: &str = "no worker is ready";
 pub(crate) struct Stages {
     /// Each stage's. Locked while one is chosen: two who choose at once do not choose the same.
     rolls: [Mutex<Roll>; 3],
+    /// Places for calls, by stage. A denoiser's are the scheduler's to give, not this one's.
+    gates: [Arc<Gate>; 3],
     names: Vec<(Stage, Name)>,
     /// Something changed that was not told yet.
     stirred: Notify,
@@ -91,6 +94,7 @@ impl Stages {
         let nothing = away(rolls[Stage::TextEncoder as usize].workers(), &names, Stage::TextEncoder, NOT_READY);
         Ok(Arc::new(Self {
             rolls: rolls.map(Mutex::new),
+            gates: std::array::from_fn(|_| Gate::new()),
             names,
             stirred: Notify::new(),
             served: signal::Sender::new(Arc::new(Served::nothing(nothing))),
@@ -129,6 +133,10 @@ impl Stages {
 
     pub(crate) fn workers(&self) -> Vec<Arc<Worker>> {
         Stage::ALL.iter().flat_map(|stage| self.roll(*stage).workers().to_vec()).collect()
+    }
+
+    pub(super) fn gate(&self, stage: Stage) -> &Arc<Gate> {
+        &self.gates[stage as usize]
     }
 
     pub(crate) fn heartbeat(&self) -> &Heartbeat {
@@ -293,6 +301,7 @@ impl Stages {
         let served = Served::of(&workers, &before, |stage| away(of(stage), &self.names, stage, NOT_READY));
         for stage in Stage::ALL {
             self.metrics.set_workers(stage, of(stage).map(|worker| worker.state()));
+            self.gate(stage).resize(served.places(stage));
         }
         served
     }

@@ -77,6 +77,11 @@ impl Served {
         &self.replicas[stage as usize]
     }
 
+    /// How many calls those in `stage` have places for.
+    pub(super) fn places(&self, stage: Stage) -> usize {
+        self.replicas(stage).iter().map(|replica| replica.info.places()).sum()
+    }
+
     /// How fast the denoisers are that are used.
     pub(crate) fn speeds(&self) -> Vec<WorkerSpeed> {
         let Ok(model) = &self.model else { return Vec::new() };

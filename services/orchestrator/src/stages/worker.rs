@@ -175,14 +175,16 @@ impl Worker {
         now: Instant,
         typical: impl FnOnce() -> f64,
     ) -> Option<Candidate> {
-        let (ahead, outstanding, last_chosen): (Ahead, _, _) = {
+        let (ahead, outstanding, last_chosen, places): (Ahead, _, _, _) = {
             let known = self.known();
-            known.info().filter(|info| pin.is_of(info))?;
-            (known.ledger.ahead(now), known.outstanding, known.last_chosen)
+            let info = known.info().filter(|info| pin.is_of(info))?;
+            (known.ledger.ahead(now), known.outstanding, known.last_chosen, info.places())
         };
+        // A denoiser's places are the scheduler's to count.
+        let full = self.stage != Stage::Denoiser && outstanding >= places;
         // The others' time is theirs to say: nothing is locked here.
         let backlog = ahead.seconds(typical);
-        Some(Candidate { backlog, outstanding, last_chosen, failed_before: failed.contains(&self.address) })
+        Some(Candidate { backlog, outstanding, last_chosen, failed_before: failed.contains(&self.address), full })
     }
 
     /// It answered a look that was begun at `asked`.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use darkroom_proto::v1::text_encoder_server::TextEncoder;
 use darkroom_proto::v1::vae_server::Vae;
 use darkroom_proto::v1::*;
+use darkroom_service_kit::status;
 use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 
@@ -20,6 +21,8 @@ pub(crate) use denoiser::{FakeDenoiser, latent};
 
 const TOKENS: usize = 8;
 const HIDDEN: usize = 4;
+/// In each fake's queue.
+pub(crate) const PLACES: u32 = 8;
 
 fn stage_info() -> Option<StageInfo> {
     Some(StageInfo {
@@ -28,8 +31,13 @@ fn stage_info() -> Option<StageInfo> {
         precision: "f32".into(),
         device: "cpu".into(),
         version: "0".into(),
-        queue_limit: 8,
+        queue_limit: PLACES,
     })
+}
+
+/// As a stage without room answers.
+pub(crate) fn full() -> Status {
+    status::exhausted("all 8 places in the queue are taken", Duration::from_millis(20))
 }
 
 pub(crate) fn text_info() -> TextEncoderInfo {
@@ -112,6 +120,9 @@ pub(crate) struct Behaviour {
     pub(crate) denoised: Mutex<Vec<DenoiseRequest>>,
     /// Seed and number of each evaluation.
     pub(crate) evaluations: Mutex<Vec<(u64, u32)>>,
+    pub(crate) decode_time: Mutex<Duration>,
+    /// Decodings under way: one more than there are places is refused.
+    pub(crate) decoding: AtomicU32,
     pub(crate) decoded: AtomicU32,
     /// Denoise calls that carried a deadline.
     pub(crate) deadlines: AtomicU32,
@@ -185,6 +196,13 @@ pub(crate) struct FakeVae(pub(crate) Arc<Behaviour>);
 impl Vae for FakeVae {
     async fn decode(&self, request: Request<DecodeRequest>) -> Result<Response<DecodeResponse>, Status> {
         self.0.refuse(Stage::Vae)?;
+        if self.0.decoding.fetch_add(1, Ordering::SeqCst) >= PLACES {
+            self.0.decoding.fetch_sub(1, Ordering::SeqCst);
+            return Err(full());
+        }
+        let pause = *self.0.decode_time.lock().unwrap();
+        tokio::time::sleep(pause).await;
+        self.0.decoding.fetch_sub(1, Ordering::SeqCst);
         self.0.decoded.fetch_add(1, Ordering::SeqCst);
         let shape = request.into_inner().latents.unwrap_or_default().shape;
         let (height, width) = (shape[1] as usize * 8, shape[2] as usize * 8);

@@ -147,6 +147,15 @@ impl Fleet {
         value.map_or(0.0, |value| value.parse().unwrap())
     }
 
+    /// Waits until a sample is at least so large.
+    pub(super) async fn eventually_metric(&self, series: &str, least: f64) {
+        let until = Instant::now() + PATIENCE;
+        while self.metric(series).await < least {
+            assert!(Instant::now() < until, "{series} never came to {least}:\n{}", self.metrics().await);
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Waits until a sample is what it should be.
     pub(super) async fn metric_becomes(&self, series: &str, value: f64) {
         let until = Instant::now() + PATIENCE;

@@ -1,5 +1,6 @@
 //! The orchestrator against stages that keep the protocol and have no models.
 
+mod crowds;
 pub(crate) mod fakes;
 mod fleet;
 mod flow;
