@@ -4,7 +4,7 @@ use darkroom_engine::{Checkpoint, CheckpointError, LatentSize, state_name};
 use darkroom_proto::tensor::{TensorError, TensorView};
 use darkroom_proto::v1::{self, Dtype, Tensor};
 use darkroom_samplers::Plan;
-use darkroom_service_kit::status::invalid_argument;
+use darkroom_service_kit::status::{invalid_argument, shown};
 use darkroom_stage_kit::refusal;
 use tonic::Status;
 
@@ -56,7 +56,8 @@ pub(crate) fn checked(
 fn values(index: usize, state: &v1::StateTensor, shape: &[usize]) -> Result<Vec<f32>, Status> {
     let name = state_name(index);
     if state.name != name {
-        return Err(invalid_argument(STATES, format!("state {index} is named {:?}; expected {name:?}", state.name)));
+        let found = shown(&state.name);
+        return Err(invalid_argument(STATES, format!("state {index} is named {found}; expected {name:?}")));
     }
     let values = || -> Result<Vec<f32>, TensorError> {
         TensorView::required(state.tensor.as_ref(), STATES)?.expect_dtype(Dtype::F32)?.expect_shape(shape)?.to_f32()

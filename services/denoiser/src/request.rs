@@ -5,7 +5,7 @@ use darkroom_models::noise::Generator;
 use darkroom_proto::tensor::TensorView;
 use darkroom_proto::v1;
 use darkroom_samplers::{Plan, PlanError, PlanRequest, Sampler};
-use darkroom_service_kit::status::invalid_argument;
+use darkroom_service_kit::status::{invalid_argument, shown};
 use darkroom_stage_kit::refusal::{self, within};
 use tonic::Status;
 
@@ -71,7 +71,7 @@ impl NoiseSource for SeedNoise {
 
 fn plan(facts: &DenoiserFacts, message: &v1::DenoiseRequest) -> Result<Plan, Status> {
     let names = || Sampler::ALL.map(Sampler::name).join(", ");
-    let unknown = |_| invalid_argument("sampler", format!("{:?} is not one of {}", message.sampler, names()));
+    let unknown = |_| invalid_argument("sampler", format!("{} is not one of {}", shown(&message.sampler), names()));
     let sampler: Sampler = message.sampler.parse().map_err(unknown)?;
     let steps = within("num_inference_steps", message.num_inference_steps, 1..=MAX_STEPS)?;
     let eta = within("eta", message.eta, 0.0..=1.0)?;

@@ -1,6 +1,7 @@
 //! A request becomes a checked [`Job`], or a refusal that names the field, its value and what is allowed.
 
 use darkroom_proto::v1::{self, GenerateRequest};
+use darkroom_service_kit::status::shown;
 
 use crate::job::{Format, Job, Output, Priority};
 use crate::model::Model;
@@ -76,7 +77,7 @@ fn named_model(name: &str, model: &Model) -> Result<String, Refusal> {
     if name.is_empty() || name == model.name {
         return Ok(model.name.clone());
     }
-    refuse("model", format!("{name:?} is not served here, known is {:?}", model.name))
+    refuse("model", format!("{} is not served here, known is {:?}", shown(name), model.name))
 }
 
 fn prompt(prompt: String) -> Result<String, Refusal> {
@@ -137,7 +138,7 @@ fn one_of(field: &'static str, value: String, known: &[String]) -> Result<String
     if known.contains(&value) {
         return Ok(value);
     }
-    refuse(field, format!("{value:?} is not known, use one of {}", known.join(", ")))
+    refuse(field, format!("{} is not known, use one of {}", shown(&value), known.join(", ")))
 }
 
 fn output(format: i32) -> Result<Output, Refusal> {

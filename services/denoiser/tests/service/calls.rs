@@ -157,6 +157,10 @@ async fn refusals_name_the_field_the_value_and_the_range() {
             DenoiseRequest { sampler: "lms".into(), ..base() },
             &format!("sampler: \"lms\" is not one of {}", Sampler::ALL.map(Sampler::name).join(", ")),
         ),
+        (
+            DenoiseRequest { sampler: "x".repeat(1 << 20), ..base() },
+            &format!("sampler: \"{}\"… is not one of {}", "x".repeat(80), Sampler::ALL.map(Sampler::name).join(", ")),
+        ),
         (DenoiseRequest { num_inference_steps: 0, ..base() }, "num_inference_steps: 0 is not in 1 to 1000"),
         (DenoiseRequest { num_inference_steps: 100_000, ..base() }, "num_inference_steps: 100000 is not in 1 to 1000"),
         (DenoiseRequest { guidance_scale: f64::NAN, ..base() }, "guidance_scale: NaN is not in 0 to 50"),

@@ -94,23 +94,31 @@ impl fmt::Display for Shape<'_> {
 
 impl LoadError {
     pub(crate) fn malformed(file: &str, what: impl fmt::Display) -> Self {
-        Self::Malformed { file: file.into(), what: what.to_string() }
+        Self::Malformed { file: file.into(), what: shown(what) }
     }
 
     pub(crate) fn unsupported(file: &str, what: impl fmt::Display) -> Self {
-        Self::Unsupported { file: file.into(), what: what.to_string() }
+        Self::Unsupported { file: file.into(), what: shown(what) }
     }
 
     pub(crate) fn incomplete(file: &str, what: impl fmt::Display) -> Self {
-        Self::Incomplete { file: file.into(), what: what.to_string() }
+        Self::Incomplete { file: file.into(), what: shown(what) }
     }
 
     pub(crate) fn config(file: &str, field: &str, value: impl fmt::Display, expected: impl fmt::Display) -> Self {
-        Self::Config {
-            file: file.into(),
-            field: field.into(),
-            value: value.to_string(),
-            expected: expected.to_string(),
-        }
+        Self::Config { file: file.into(), field: shown(field), value: shown(value), expected: shown(expected) }
     }
+}
+
+/// Bytes of a text from a file that a message shows.
+const SHOWN: usize = 400;
+
+/// What a message says, cut where a hostile file would flood it: names in files are as long as their writers like.
+pub(crate) fn shown(text: impl fmt::Display) -> String {
+    let mut text = text.to_string();
+    if text.len() > SHOWN {
+        text.truncate(text.floor_char_boundary(SHOWN));
+        text.push('…');
+    }
+    text
 }

@@ -56,6 +56,18 @@ pub fn deadline_cannot_be_met(message: impl Into<String>, earliest: Duration, sh
     Status::with_error_details(Code::DeadlineExceeded, message, details)
 }
 
+/// Characters of a client's own text that a refusal shows.
+const SHOWN: usize = 80;
+
+/// A client's own text as a refusal shows it: quoted, and cut short. A status travels in headers, of which clients take a few
+/// kilobytes: with more they would see a broken stream in place of the refusal.
+pub fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((cut, _)) => format!("{:?}…", &text[..cut]),
+        None => format!("{text:?}"),
+    }
+}
+
 /// The code as it is written in specifications and in the `code` label: "INVALID_ARGUMENT".
 pub fn code_name(code: Code) -> &'static str {
     match code {
@@ -82,6 +94,15 @@ pub fn code_name(code: Code) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clients_text_is_shown_and_never_floods_the_headers() {
+        assert_eq!(shown("k_lms"), "\"k_lms\"");
+        assert_eq!(shown(&"é".repeat(80)), format!("\"{}\"", "é".repeat(80)));
+        assert_eq!(shown(&"é".repeat(100_000)), format!("\"{}\"…", "é".repeat(80)));
+        // The longest that a character can become.
+        assert!(shown(&"\u{e0001}".repeat(100_000)).len() < 1000);
+    }
 
     #[test]
     fn details_reach_the_client() {

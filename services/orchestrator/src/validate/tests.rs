@@ -88,6 +88,10 @@ fn each_wrong_field_is_named_with_its_value_and_its_range() {
             "sampler: \"k_lms\" is not known, use one of plms, ddim, euler",
         ),
         (
+            GenerateRequest { sampler: "x".repeat(1 << 20), ..request() },
+            &format!("sampler: \"{}\"… is not known, use one of plms, ddim, euler", "x".repeat(80)),
+        ),
+        (
             GenerateRequest { model: "sdxl".into(), ..request() },
             "model: \"sdxl\" is not served here, known is \"fake\"",
         ),

@@ -24,7 +24,7 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
-use crate::error::LoadError;
+use crate::error::{LoadError, shown};
 
 pub(crate) use blob::Blob;
 pub use dtype::Dtype;
@@ -163,7 +163,7 @@ fn warn_unknown<'a>(file: &str, names: impl Iterator<Item = &'a str>) {
     }
     let first: Vec<&str> = names.by_ref().take(NAMES_SHOWN).collect();
     let count = first.len() + names.count();
-    let shown = first.join(", ");
+    let shown = shown(first.join(", "));
     tracing::warn!(
         file,
         count,

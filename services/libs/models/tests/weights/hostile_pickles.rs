@@ -167,6 +167,13 @@ fn storages_that_lie_are_refused() {
 }
 
 #[test]
+fn long_names_do_not_flood_the_message() {
+    let name = "n".repeat(1 << 20);
+    let message = refusal("model.ckpt", &builder::archive(&Pickle::new().checkpoint(&[(&name, Tensor::rows("0", 9))])));
+    assert!(message.contains("is malformed: tensor nnn") && message.len() < 1000, "{} bytes", message.len());
+}
+
+#[test]
 fn many_tensors_of_one_storage_do_not_stand_for_terabytes() {
     let names: Vec<String> = (0..30_000).map(|index| format!("t{index}")).collect();
     let tensors: Vec<_> = names.iter().map(|name| (name.as_str(), Tensor::rows("0", 40))).collect();
