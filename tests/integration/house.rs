@@ -189,6 +189,29 @@ fn unsafe_code_is_where_it_is_expected() {
 }
 
 #[test]
+fn every_fuzz_target_is_built_has_seeds_and_is_told_of() {
+    let manifest = toml("tests/fuzz/Cargo.toml");
+    assert_eq!(manifest["lints"]["rust"][LINT].as_str(), Some("deny"));
+    let built: BTreeSet<&str> =
+        manifest["bin"].as_array().expect("targets").iter().filter_map(|target| target["path"].as_str()).collect();
+    let readme = read("tests/README.md");
+    let sources = sources();
+    let targets = sources.iter().filter_map(|file| file.strip_prefix("tests/fuzz/targets/")?.strip_suffix(".rs"));
+    for target in targets {
+        assert!(
+            built.contains(format!("targets/{target}.rs").as_str()),
+            "tests/fuzz/Cargo.toml does not have {target}"
+        );
+        let seeds = fs::read_dir(root().join("tests/fuzz/corpus").join(target)).map_or(0, Iterator::count);
+        assert!(seeds > 0, "tests/fuzz/corpus/{target} holds nothing to begin with");
+        assert!(
+            readme.contains(&format!("\n| `{target}` |")),
+            "tests/README.md says nothing of the fuzz target {target}"
+        );
+    }
+}
+
+#[test]
 fn every_file_says_first_what_it_is() {
     for file in sources() {
         let text = read(&file);

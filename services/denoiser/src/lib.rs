@@ -7,6 +7,9 @@
 mod checkpoint;
 mod config;
 mod events;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod memory;
 mod metrics;
 mod request;

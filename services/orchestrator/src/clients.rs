@@ -91,7 +91,7 @@ impl Clients {
         Self::parse(&text, max_priority).with_context(|| format!("clients_file: {shown}"))
     }
 
-    fn parse(text: &str, max_priority: Priority) -> anyhow::Result<Self> {
+    pub(crate) fn parse(text: &str, max_priority: Priority) -> anyhow::Result<Self> {
         // toml's own message would show the line, and with it a key.
         let file: File = toml::from_str(text).map_err(|error| anyhow::anyhow!("{}", error.message()))?;
         let mut known = HashMap::new();

@@ -19,6 +19,9 @@ mod config;
 mod embedding_cache;
 mod events;
 mod finished;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod generate;
 mod job;
 mod journal;

@@ -62,7 +62,7 @@ pub(crate) async fn preview(picture: Rgb) -> Result<Bytes, PictureError> {
     Ok(spawn_blocking(move || png(&picture, None)).await??.into())
 }
 
-fn png(picture: &Rgb, parameters: Option<&str>) -> Result<Vec<u8>, PictureError> {
+pub(crate) fn png(picture: &Rgb, parameters: Option<&str>) -> Result<Vec<u8>, PictureError> {
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, picture.width, picture.height);
     encoder.set_color(png::ColorType::Rgb);

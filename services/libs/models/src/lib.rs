@@ -9,6 +9,9 @@ pub mod clip;
 pub mod compute;
 pub mod config;
 pub mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod noise;
 mod pocket;
 pub mod source;

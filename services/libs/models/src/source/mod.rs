@@ -54,9 +54,12 @@ impl ModelSource {
         if !path.exists() {
             return Err(LoadError::NotFound(path.into()));
         }
-        let single = SingleFile::open(path)?;
+        Self::single(name_of(path), SingleFile::open(path)?, options)
+    }
+
+    pub(crate) fn single(name: String, file: SingleFile, options: SourceOptions) -> Result<Self, LoadError> {
         let schedule = config::reference_schedule();
-        Self { name: name_of(path), options, layout: Layout::Single(single), schedule }.check_fit()
+        Self { name, options, layout: Layout::Single(file), schedule }.check_fit()
     }
 
     fn folder(name: String, files: Files, options: SourceOptions) -> Result<Self, LoadError> {

@@ -39,6 +39,12 @@ impl Tokenizer {
         Self::new(Vocabulary::clip(file)?, config)
     }
 
+    /// The vocabulary of a `tokenizer.json`.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn from_json(blob: &crate::weights::Blob, config: &ClipConfig) -> Result<Self, LoadError> {
+        Self::new(Vocabulary::from_json(blob)?, config)
+    }
+
     fn new(vocabulary: Vocabulary, config: &ClipConfig) -> Result<Self, LoadError> {
         vocabulary.check_fits(config.vocab_size)?;
         let (bos, eos, pad) =

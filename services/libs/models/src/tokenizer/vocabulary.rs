@@ -49,9 +49,8 @@ impl Vocabulary {
                     let what = "holds no vocabulary: expected tokenizer/vocab.json and merges.txt, or tokenizer.json";
                     return Err(LoadError::incomplete(files.name(), what));
                 };
-                let model = &read_json(&blob)?["model"];
-                let tokens = parse_tokens(blob.file(), &model["vocab"])?;
-                (blob.file().to_owned(), tokens, merge_list(blob.file(), &model["merges"])?)
+                let (tokens, merges) = parse_model(&blob)?;
+                (blob.file().to_owned(), tokens, merges)
             }
         };
         let config = files.open("tokenizer/tokenizer_config.json")?;
@@ -61,6 +60,13 @@ impl Vocabulary {
         let (bos, eos) = (special("bos_token", BOS), special("eos_token", EOS));
         let pad = special("pad_token", &eos);
         Ok(Self { file, tokens, merges, bos, eos, pad })
+    }
+
+    /// `tokenizer.json` alone, with CLIP's special tokens.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn from_json(blob: &Blob) -> Result<Self, LoadError> {
+        let (tokens, merges) = parse_model(blob)?;
+        Ok(Self { file: blob.file().to_owned(), tokens, merges, bos: BOS.into(), eos: EOS.into(), pad: EOS.into() })
     }
 
     /// The id of a special token.
@@ -79,6 +85,12 @@ impl Vocabulary {
             _ => Ok(()),
         }
     }
+}
+
+/// Tokens and merges of a `tokenizer.json`.
+fn parse_model(blob: &Blob) -> Result<(HashMap<String, u32>, Vec<(String, String)>), LoadError> {
+    let model = &read_json(blob)?["model"];
+    Ok((parse_tokens(blob.file(), &model["vocab"])?, merge_list(blob.file(), &model["merges"])?))
 }
 
 fn special_token(config: Option<&Fields<'_>>, field: &str) -> Option<String> {

@@ -30,6 +30,8 @@ pub(crate) use blob::Blob;
 pub use dtype::Dtype;
 pub(crate) use folder::folder_weights;
 pub(crate) use single::SingleFile;
+#[cfg(feature = "fuzzing")]
+pub(crate) use single::read_tensors;
 pub(crate) use stored::Stored;
 pub use tensor::WeightTensor;
 

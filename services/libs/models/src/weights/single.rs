@@ -34,8 +34,12 @@ pub(crate) struct SingleFile {
 impl SingleFile {
     /// Opens a file and refuses, by name, what is not a Stable Diffusion v1 model.
     pub(crate) fn open(path: &Path) -> Result<Self, LoadError> {
-        let blob = Blob::map(path)?;
-        let tensors: BTreeMap<String, Stored> = read_tensors(&blob)?.into_iter().collect();
+        Self::read(&Blob::map(path)?)
+    }
+
+    /// As [`SingleFile::open`], of a file's bytes.
+    pub(crate) fn read(blob: &Blob) -> Result<Self, LoadError> {
+        let tensors: BTreeMap<String, Stored> = read_tensors(blob)?.into_iter().collect();
         let file = blob.file();
         let names = || tensors.keys().map(String::as_str);
         if let Some((_, what)) = OTHERS.iter().find(|(sign, _)| names().any(|name| name.starts_with(sign))) {
@@ -81,7 +85,7 @@ impl SingleFile {
 }
 
 /// Reads a file's directory by what it is, not by what it is called.
-pub(super) fn read_tensors(blob: &Blob) -> Result<Vec<(String, Stored)>, LoadError> {
+pub(crate) fn read_tensors(blob: &Blob) -> Result<Vec<(String, Stored)>, LoadError> {
     let file = blob.file();
     if checkpoint::is_archive(blob) {
         return checkpoint::read_checkpoint(blob);

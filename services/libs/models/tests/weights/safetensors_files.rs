@@ -66,6 +66,18 @@ fn headers_that_lie_are_refused() {
             "overflow computing buffer size",
         ),
         (file(&format!("{{{}}}", entry("a", "F32", "[4]", 16, 32)), 32), "invalid offset for tensor `a`"),
+        // The second of two, longer than any number says.
+        (
+            file(
+                &format!(
+                    "{{{},{}}}",
+                    entry("a", "F32", "[4]", 0, 16),
+                    entry("b", "F32", "[56797,56797,56797,56797,56797]", 16, u64::MAX)
+                ),
+                16,
+            ),
+            "overflow computing buffer size",
+        ),
         // Offsets that wrap around to the right length.
         (
             file(&format!("{{{}}}", entry("a", "U8", "[18446744073709551615]", 0, u64::MAX)), 0),

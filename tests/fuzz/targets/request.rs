@@ -1,0 +1,166 @@
+//! A `GenerateRequest` of any bytes: a job whose every field is in its range, or a refusal by name.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use arbitrary::{Arbitrary, Unstructured};
+use darkroom_orchestrator::fuzzing::{Door, Taken};
+use darkroom_proto::v1::{DenoiserInfo, GenerateRequest, GenerationDefaults, TextEncoderInfo, VaeInfo};
+use libfuzzer_sys::fuzz_target;
+use prost::Message;
+
+const SAMPLERS: [&str; 3] = ["plms", "ddim", "euler"];
+const FIELDS: [&str; 14] = [
+    "model",
+    "width",
+    "height",
+    "num_images",
+    "sampler",
+    "num_inference_steps",
+    "guidance_scale",
+    "eta",
+    "clip_skip",
+    "output_format",
+    "priority",
+    "prompt",
+    "negative_prompt",
+    "request_id",
+];
+const MAX_IMAGES: u32 = 4;
+const MAX_SIDE: u32 = 1024;
+const MAX_CHARACTERS: usize = 8192;
+
+static DOOR: LazyLock<Door> = LazyLock::new(|| {
+    let text = TextEncoderInfo { hidden_size: 768, max_tokens: 77, num_layers: 12, ..Default::default() };
+    let denoiser = DenoiserInfo {
+        latent_channels: 4,
+        cross_attention_dim: 768,
+        samplers: SAMPLERS.map(String::from).to_vec(),
+        defaults: Some(GenerationDefaults {
+            width: 512,
+            height: 512,
+            guidance_scale: 7.5,
+            num_inference_steps: 50,
+            sampler: "plms".into(),
+        }),
+        max_latent_side: 256,
+        latent_multiple: 1,
+        ..Default::default()
+    };
+    let vae = VaeInfo { latent_channels: 4, factor: 8, scaling_factor: 0.18215, max_side: 2048, ..Default::default() };
+    Door::new(text, denoiser, vae, MAX_IMAGES, MAX_SIDE).expect("v1's stages fit")
+});
+
+/// Fields that are mostly in their ranges.
+#[derive(Debug, Arbitrary)]
+struct Built {
+    request_id: String,
+    model: Option<String>,
+    prompt: String,
+    /// Repeats the prompt so often, to reach its bound.
+    repeat: u16,
+    negative_prompt: String,
+    size: Option<(u16, u16)>,
+    num_images: Option<u8>,
+    seed: Option<u64>,
+    sampler: Result<u8, String>,
+    num_inference_steps: Option<u16>,
+    guidance_scale: Option<f64>,
+    eta: Option<f64>,
+    clip_skip: Option<u8>,
+    preview_every: u32,
+    output_format: u8,
+    priority: u8,
+}
+
+impl Built {
+    fn request(self) -> GenerateRequest {
+        let repeat = usize::from(self.repeat % 2048).min(40_000 / self.prompt.len().max(1));
+        GenerateRequest {
+            request_id: self.request_id,
+            model: self.model.unwrap_or_default(),
+            prompt: self.prompt.repeat(repeat.max(1)),
+            negative_prompt: self.negative_prompt,
+            width: self.size.map(|(width, _)| u32::from(width % 160) * 8),
+            height: self.size.map(|(_, height)| u32::from(height % 160) * 8),
+            num_images: self.num_images.map(|count| u32::from(count % 6)),
+            seed: self.seed,
+            sampler: self.sampler.map_or_else(|name| name, |index| SAMPLERS[usize::from(index) % 3].into()),
+            num_inference_steps: self.num_inference_steps.map(|steps| u32::from(steps % 1002)),
+            guidance_scale: self.guidance_scale,
+            eta: self.eta,
+            clip_skip: self.clip_skip.map(|skip| u32::from(skip % 13)),
+            preview_every: self.preview_every,
+            output_format: i32::from(self.output_format % 6),
+            priority: i32::from(self.priority % 5),
+        }
+    }
+}
+
+fuzz_target!(|input: &[u8]| {
+    match fuzzing::way_in(input, 2) {
+        Some((0, message)) => drop(GenerateRequest::decode(message).map(check)),
+        Some((_, rest)) => drop(Built::arbitrary(&mut Unstructured::new(rest)).map(|built| check(built.request()))),
+        None => {}
+    }
+});
+
+fn check(request: GenerateRequest) {
+    let taken = match DOOR.check(request.clone()) {
+        Ok(taken) => taken,
+        Err((field, message)) => {
+            assert!(FIELDS.contains(&field), "{field} is no field");
+            return fuzzing::check_message("", &message);
+        }
+    };
+    let full = taken.in_full();
+    check_ranges(&full);
+    check_kept(&request, &full);
+    // What was taken once is taken again, as it was.
+    let again = DOOR.check(full.clone()).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    assert_eq!(again.in_full(), full);
+    check_settings(&taken, &full);
+}
+
+fn check_ranges(full: &GenerateRequest) {
+    let side = |side: Option<u32>| side.is_some_and(|side| (64..=MAX_SIDE).contains(&side) && side.is_multiple_of(8));
+    assert!(side(full.width) && side(full.height), "{full:?}");
+    assert!(full.num_images.is_some_and(|count| (1..=MAX_IMAGES).contains(&count)), "{full:?}");
+    assert!(full.num_inference_steps.is_some_and(|steps| (1..=1000).contains(&steps)), "{full:?}");
+    assert!(full.guidance_scale.is_some_and(|scale| (0.0..=50.0).contains(&scale)), "{full:?}");
+    let eta = full.eta.expect("eta is filled in");
+    assert!((0.0..=1.0).contains(&eta) && (eta == 0.0 || full.sampler == "ddim"), "{full:?}");
+    assert!(full.clip_skip.is_some_and(|skip| skip < 12), "{full:?}");
+    assert!(SAMPLERS.contains(&full.sampler.as_str()), "{full:?}");
+    let characters = full.prompt.chars().count();
+    assert!((1..=MAX_CHARACTERS).contains(&characters) && !full.prompt.trim().is_empty(), "{full:?}");
+    assert!(full.negative_prompt.chars().count() <= MAX_CHARACTERS, "{full:?}");
+    assert!((1..=128).contains(&full.request_id.len()), "{full:?}");
+    assert!(full.request_id.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{full:?}");
+}
+
+/// Nothing that was said is changed.
+fn check_kept(said: &GenerateRequest, full: &GenerateRequest) {
+    fn kept<T: PartialEq>(said: Option<T>, full: Option<T>) -> bool {
+        said.is_none() || said == full
+    }
+    assert!(kept(said.width, full.width) && kept(said.height, full.height));
+    assert!(kept(said.num_images, full.num_images) && kept(said.seed, full.seed));
+    assert!(kept(said.num_inference_steps, full.num_inference_steps) && kept(said.clip_skip, full.clip_skip));
+    assert!(kept(said.guidance_scale, full.guidance_scale) && kept(said.eta, full.eta));
+    assert_eq!((&said.prompt, &said.negative_prompt), (&full.prompt, &full.negative_prompt));
+    assert!(said.request_id.is_empty() || said.request_id == full.request_id);
+    assert!(said.sampler.is_empty() || said.sampler == full.sampler);
+    assert_eq!(said.preview_every, full.preview_every);
+}
+
+/// The picture's file can carry the settings of every request that is taken, and gives them back.
+fn check_settings(taken: &Taken, full: &GenerateRequest) {
+    let settings = taken.parameters(0);
+    assert!(settings.starts_with(&full.prompt));
+    let file = taken.png(0).expect("settings that no picture can carry");
+    let reader = png::Decoder::new(std::io::Cursor::new(&file)).read_info().expect("a PNG");
+    let latin = reader.info().uncompressed_latin1_text.iter().map(|chunk| chunk.text.clone());
+    let wide = reader.info().utf8_text.iter().map(|chunk| chunk.get_text().expect("UTF-8"));
+    assert_eq!(latin.chain(wide).collect::<Vec<_>>(), [settings]);
+}
