@@ -83,9 +83,10 @@ fn check_timeout(header: &[u8]) {
             b'n' => 1,
             _ => return None,
         };
-        let sound = (1..=8).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
-        let value = digits.iter().fold(0, |value, digit| value * 10 + u128::from(digit.wrapping_sub(b'0')));
-        sound.then_some(value * nanoseconds)
+        if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        Some(digits.iter().fold(0, |value, digit| value * 10 + u128::from(digit - b'0')) * nanoseconds)
     });
     match (found, expected) {
         (None, None) => {}
