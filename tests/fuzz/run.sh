@@ -46,7 +46,7 @@ run() {
 
 # AddressSanitizer, not for unsafe code of ours, of which there is none here, but because only its allocator lets libFuzzer see a
 # single allocation that is too large before its memory is touched. What ships is built without cfg(fuzzing), and so is this.
-RUSTC_BOOTSTRAP=1 cargo fuzz build --fuzz-dir . --sanitizer address --no-cfg-fuzzing --target-dir "$built"
+RUSTC_WRAPPER=$PWD/rustc.sh RUSTC_BOOTSTRAP=1 cargo fuzz build --fuzz-dir . --sanitizer address --no-cfg-fuzzing --target-dir "$built"
 
 if [ $# = 0 ]; then
     set -- $(cargo fuzz list --fuzz-dir .)
