@@ -92,6 +92,10 @@ pub struct Config {
     /// Bytes of all pictures that are kept so.
     #[arg(long, value_name = "N", help_heading = "Requests")]
     pub keep_finished_bytes: usize,
+    /// MiB of pictures that are made and not fetched, or kept: above it new requests are refused. A client may hold three times what
+    /// stays free.
+    #[arg(long, value_name = "N", help_heading = "Requests", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_results_mib: u32,
     /// Bytes of prompts' embeddings that are kept; an embedding of v1 has 236,544. 0 keeps none.
     #[arg(long, value_name = "N", help_heading = "Requests")]
     pub prompt_cache_bytes: u64,
@@ -132,6 +136,7 @@ impl Default for Config {
             rejoin_grace_seconds: 10,
             keep_finished_seconds: 30,
             keep_finished_bytes: 64 << 20,
+            max_results_mib: 1024,
             prompt_cache_bytes: 64 << 20,
             assumed_step_seconds: 1.0,
             server: ServerConfig::on_port(7000),
@@ -176,6 +181,10 @@ impl Config {
             Some(file) => Clients::read(file, self.max_priority),
             None => Ok(Clients::anybody(self.max_priority)),
         }
+    }
+
+    pub(crate) fn max_results_bytes(&self) -> usize {
+        (self.max_results_mib as usize) << 20
     }
 
     pub(crate) fn keeping(&self) -> Keeping {

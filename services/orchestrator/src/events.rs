@@ -12,6 +12,7 @@ use tonic::Status;
 
 use crate::job::Job;
 use crate::journal::{Entry, Item, Journal};
+use crate::results::Shelf;
 use crate::scheduler::Standing;
 
 /// A request field's caveat.
@@ -59,17 +60,19 @@ pub(crate) struct Log {
     told: Mutex<Told>,
 }
 
-#[derive(Default)]
 struct Told {
     journal: Journal,
+    shelf: Shelf,
     /// Readers who have read everything, by their numbers, and how to wake them.
     waiting: Vec<(u64, Waker)>,
     next_reader: u64,
 }
 
 impl Log {
-    pub(crate) fn new(request_id: &str) -> Self {
-        Self { request_id: request_id.into(), told: Mutex::default() }
+    /// Its pictures take their bytes from `shelf`.
+    pub(crate) fn new(request_id: &str, shelf: Shelf) -> Self {
+        let told = Told { journal: Journal::default(), shelf, waiting: Vec::new(), next_reader: 0 };
+        Self { request_id: request_id.into(), told: Mutex::new(told) }
     }
 
     pub(crate) fn queued(&self, standing: Standing) {
@@ -109,6 +112,7 @@ impl Log {
             Content::File { data, media_type } => (data, media_type, None),
             Content::Latents(latents) => (Bytes::new(), "", Some(latents)),
         };
+        let bytes = data.len() + latents.as_ref().map_or(0, |latents| latents.data.len());
         let image = v1::Image {
             image_index: finished.index,
             seed: job.image_seed(finished.index),
@@ -120,6 +124,7 @@ impl Log {
             parameters: finished.parameters,
             latents,
         };
+        self.told().shelf.put(bytes);
         self.write(Event::Image(image));
     }
 
@@ -165,7 +170,7 @@ impl Log {
 
     /// Bytes of the pictures in it.
     pub(crate) fn bytes(&self) -> usize {
-        self.told().journal.bytes()
+        self.told().shelf.bytes()
     }
 
     fn write(&self, event: Event) {

@@ -137,15 +137,6 @@ impl Journal {
         matches!(self.end.as_deref(), Some((_, Ok(Event::Completed(completed)))) if completed.failed == 0)
     }
 
-    /// Bytes of pictures, which is nearly all that it holds.
-    pub(crate) fn bytes(&self) -> usize {
-        let of = |event: &Event| match event {
-            Event::Image(image) => image.data.len() + image.latents.as_ref().map_or(0, |latents| latents.data.len()),
-            _ => 0,
-        };
-        self.images.iter().map(|(_, event)| of(event)).sum()
-    }
-
     /// Last steps of pictures that are older than all recent steps.
     fn older_last_steps(&self) -> impl Iterator<Item = (u64, &Step)> {
         self.last_steps.values().filter_map(|(number, step)| Some((*number, step.as_ref()?)))

@@ -30,6 +30,7 @@ mod model;
 mod parameters;
 mod picture;
 mod prompts;
+mod results;
 mod running;
 mod scheduler;
 mod selection;

@@ -32,6 +32,7 @@ pub(crate) struct OrchestratorMetrics {
     pub(crate) prompt_cache_bytes: Gauge,
     pub(crate) retries_refused_total: Counter,
     pub(crate) finished_bytes: Gauge,
+    pub(crate) results_bytes: Gauge,
     resumed_evaluations_total: Counter,
     repeated_steps_total: Counter,
     checkpoint_bytes: Gauge,
@@ -98,6 +99,7 @@ impl OrchestratorMetrics {
                 "Memory of finished requests' pictures that are kept",
                 &[],
             ),
+            results_bytes: registry.gauge("results_bytes", "Memory of pictures that are made and not let go of", &[]),
             resumed_evaluations_total: registry.counter(
                 "resumed_evaluations_total",
                 "Evaluations of the UNet that resumed pictures did not have to repeat",

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use darkroom_proto::v1::GenerateRequest;
-use darkroom_service_kit::Peer;
+use darkroom_service_kit::{Peer, status};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, sleep_until};
 use tokio_stream::Stream;
@@ -17,6 +17,7 @@ use crate::events::{Log, Reader};
 use crate::finished::Finished;
 use crate::journal::Item;
 use crate::metrics::OrchestratorMetrics;
+use crate::results::Shelf;
 
 /// How long what is kept.
 #[derive(Debug, Clone, Copy)]
@@ -66,10 +67,27 @@ pub(crate) enum Entry {
     Joined(Listener),
 }
 
-/// The name is taken by a request that asks for something else.
+/// Listeners of one request: retries that were not told that the call before them is dead.
+const MOST_LISTENERS: usize = 64;
+
+/// The name cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("request_id: {0:?} runs with other content; choose another, or send the same fields again to join it")]
-pub(crate) struct Taken(String);
+pub(crate) enum Taken {
+    #[error("request_id: {0:?} runs with other content; choose another, or send the same fields again to join it")]
+    Other(String),
+    #[error("request_id: {0:?} has {MOST_LISTENERS} listeners already, and no more are allowed")]
+    Crowded(String),
+}
+
+impl From<Taken> for Status {
+    fn from(taken: Taken) -> Self {
+        let message = taken.to_string();
+        match taken {
+            Taken::Other(_) => Self::already_exists(message),
+            Taken::Crowded(_) => status::exhausted(message, Duration::from_secs(1)),
+        }
+    }
+}
 
 impl Running {
     pub(crate) fn new(keeping: Keeping, metrics: Arc<OrchestratorMetrics>) -> Self {
@@ -87,11 +105,17 @@ impl Running {
         self.join_in(&mut self.lock(), name, &unnamed(content), peer)
     }
 
-    /// Joins who has `name`, or takes it.
+    /// Joins who has `name`, or takes it, with a `shelf` for its pictures.
     ///
     /// # Errors
     /// As [`Running::join`].
-    pub(crate) fn enter(&self, name: &str, content: &GenerateRequest, peer: &Peer) -> Result<Entry, Taken> {
+    pub(crate) fn enter(
+        &self,
+        name: &str,
+        content: &GenerateRequest,
+        peer: &Peer,
+        shelf: Shelf,
+    ) -> Result<Entry, Taken> {
         let named = !content.request_id.is_empty();
         let content = unnamed(content);
         let mut inner = self.lock();
@@ -101,7 +125,7 @@ impl Running {
         inner.finished.forget(name);
         let serial = inner.next_serial;
         inner.next_serial += 1;
-        let log = Arc::new(Log::new(name));
+        let log = Arc::new(Log::new(name, shelf));
         let reader = Reader::first(&log);
         let run = Run { serial, content, log: Arc::clone(&log), listeners: 1, joins: 0, task: None, named };
         inner.runs.insert(name.to_owned(), run);
@@ -119,7 +143,10 @@ impl Running {
     ) -> Result<Option<Listener>, Taken> {
         if let Some(run) = inner.runs.get_mut(name) {
             if run.content != *content {
-                return Err(Taken(name.to_owned()));
+                return Err(Taken::Other(name.to_owned()));
+            }
+            if run.listeners >= MOST_LISTENERS {
+                return Err(Taken::Crowded(name.to_owned()));
             }
             run.listeners += 1;
             run.joins += 1;
@@ -175,7 +202,7 @@ impl Running {
         if !run.named || !run.log.is_whole() {
             return;
         }
-        let bytes = run.log.bytes();
+        let bytes = run.log.bytes() + run.content.prompt.len() + run.content.negative_prompt.len();
         let until = inner.finished.keep(name, (run.content, run.log), bytes, Instant::now());
         self.metrics.finished_bytes.set(inner.finished.bytes() as f64);
         drop(inner);

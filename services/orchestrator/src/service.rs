@@ -17,7 +17,8 @@ use crate::events::Warning;
 use crate::generate::{self, Generator};
 use crate::job::{Job, Output, Priority};
 use crate::model::Model;
-use crate::running::{Entry, Listener, Running, Taken};
+use crate::results::Results;
+use crate::running::{Entry, Listener, Running};
 use crate::scheduler::Work;
 use crate::stages::calls::refusal;
 use crate::stages::{Stages, Worker};
@@ -29,6 +30,7 @@ pub(crate) struct ImageGenerationService {
     pub(crate) stages: Arc<Stages>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) running: Running,
+    pub(crate) results: Arc<Results>,
     pub(crate) clients: Clients,
     pub(crate) limits: Limits,
     pub(crate) readiness: Readiness,
@@ -43,17 +45,17 @@ impl ImageGeneration for ImageGenerationService {
         let (deadline, peer) = (deadline::of(&request), Peer::of(&request));
         let client = self.clients.of(request.metadata(), peer.addr())?;
         let content = request.into_inner();
-        let taken = |taken: Taken| Status::already_exists(taken.to_string());
         // First of all: a request that runs is joined even while new ones are refused.
         if !content.request_id.is_empty()
-            && let Some(listener) = self.running.join(&content.request_id, &content, &peer).map_err(taken)?
+            && let Some(listener) = self.running.join(&content.request_id, &content, &peer)?
         {
             return Ok(Response::new(listener));
         }
         let model = self.stages.model_within(self.generator.no_worker_wait).await.map_err(|error| refusal(&error))?;
         let job = validate(content.clone(), &model, self.limits, rand::random)
             .map_err(|wrong| status::invalid_argument(wrong.field, wrong.message))?;
-        let (name, listener) = match self.running.enter(&job.request_id, &content, &peer).map_err(taken)? {
+        let shelf = self.results.shelf(&client.identity);
+        let (name, listener) = match self.running.enter(&job.request_id, &content, &peer, shelf)? {
             Entry::Joined(listener) => return Ok(Response::new(listener)),
             Entry::New(name, listener) => (name, listener),
         };
@@ -94,6 +96,7 @@ impl ImageGenerationService {
                 "this orchestrator is shutting down and takes no new requests; try another one",
             ));
         }
+        self.results.room(&client.identity)?;
         self.admission.enter(client, work(job, model), deadline, job.output != Output::Latents).map_err(Status::from)
     }
 }

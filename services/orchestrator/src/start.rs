@@ -14,6 +14,7 @@ use crate::generate::Generator;
 use crate::metrics::OrchestratorMetrics;
 use crate::model::Model;
 use crate::prompts::Prompts;
+use crate::results::Results;
 use crate::running::Running;
 use crate::scheduler::Scheduler;
 use crate::service::ImageGenerationService;
@@ -54,6 +55,7 @@ pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> a
     tokio::spawn(until(stopped, Arc::clone(&admission).forecast()));
 
     let running = Running::new(config.keeping(), Arc::clone(&metrics));
+    let results = Results::new(config.max_results_bytes(), metrics.results_bytes.clone());
     let cache = EmbeddingCache::new(config.prompt_cache_bytes, Arc::clone(&metrics));
     let calls = Arc::new(Calls::new(&config, Arc::clone(&stages), metrics));
     let prompts = Prompts { calls: Arc::clone(&calls), cache };
@@ -67,6 +69,7 @@ pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> a
         stages,
         admission,
         running,
+        results,
         clients,
         readiness: server.readiness(),
         limits: Limits { max_images: config.max_images, max_side: config.max_side },

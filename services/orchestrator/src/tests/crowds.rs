@@ -3,8 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use darkroom_proto::v1::GenerateRequest;
+use darkroom_proto::v1::generate_event::Event;
+use darkroom_proto::v1::image_generation_client::ImageGenerationClient;
+use darkroom_proto::v1::{GenerateRequest, OutputFormat};
 use tonic::Code;
+use tonic::transport::Endpoint;
 
 use super::fakes::{self, PLACES};
 use super::fleet::{Fleet, kinds, request};
@@ -79,4 +82,48 @@ async fn a_crowd_that_does_not_end_is_told_and_a_deadline_ends_the_wait() {
     hurried.set_timeout(Duration::from_secs(1));
     let (_, status) = patient.all(hurried).await;
     assert_eq!(status.unwrap().code(), Code::DeadlineExceeded);
+}
+
+/// `images` latents of 64 KiB each, asked for by the client with `key`.
+fn heavy(key: &'static str, images: u32) -> tonic::Request<GenerateRequest> {
+    let latents = OutputFormat::Latents.into();
+    let side = Some(512);
+    let mut asked = tonic::Request::new(GenerateRequest {
+        num_images: Some(images),
+        output_format: latents,
+        width: side,
+        height: side,
+        ..request()
+    });
+    asked.metadata_mut().insert("x-api-key", key.parse().unwrap());
+    asked
+}
+
+#[tokio::test]
+async fn who_does_not_fetch_its_pictures_gets_no_more_and_others_do() {
+    let fleet = Fleet::with(|config| config.max_results_mib = 2).await;
+    // Its HTTP/2 layer takes 64 KiB of a stream, and what it is not asked for stays with the server.
+    let endpoint = Endpoint::from_shared(format!("http://{}", fleet.orchestrator.grpc_addr)).unwrap();
+    let narrow = endpoint.initial_stream_window_size(65_535).connect().await.unwrap();
+    let mut lazy = ImageGenerationClient::new(narrow);
+    let mut unread = Vec::new();
+    for images in [16, 12] {
+        unread.push(lazy.generate(heavy("lazy", images)).await.unwrap().into_inner());
+    }
+    fleet.metric_becomes("darkroom_results_bytes", f64::from(28 * (64 << 10))).await;
+    let status = fleet.generate(heavy("lazy", 1)).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().starts_with("results of 1 MiB wait to be fetched"), "{status:?}");
+    let (events, status) = fleet.all(heavy("other", 1)).await;
+    assert!(status.is_none() && kinds(&events).contains(&"image"), "{status:?}");
+    // What was asked for is still there, and read at last.
+    for (stream, images) in unread.iter_mut().zip([16, 12]) {
+        let mut pictures = 0;
+        while let Some(event) = stream.message().await.unwrap() {
+            pictures += u32::from(matches!(event.event, Some(Event::Image(_))));
+        }
+        assert_eq!(pictures, images);
+    }
+    fleet.metric_becomes("darkroom_results_bytes", 0.0).await;
+    assert!(fleet.all(heavy("lazy", 1)).await.1.is_none());
 }

@@ -7,9 +7,9 @@ use darkroom_proto::v1::generate_event::Event;
 use darkroom_proto::v1::image_generation_client::ImageGenerationClient;
 use darkroom_proto::v1::{GenerateEvent, GenerateRequest};
 use darkroom_service_kit::channel;
-use tonic::Streaming;
+use tonic::{Code, Streaming};
 
-use super::fleet::{Fleet, kinds, next, request};
+use super::fleet::{Fleet, PATIENCE, kinds, next, request};
 
 fn named(steps: u32) -> GenerateRequest {
     GenerateRequest { request_id: "mine".into(), num_inference_steps: Some(steps), ..request() }
@@ -171,4 +171,23 @@ async fn door(fleet: &Fleet) -> Door {
         _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
     });
     Door { address, forward }
+}
+
+#[tokio::test]
+async fn a_request_has_only_so_many_listeners() {
+    let fleet = Fleet::start().await;
+    fleet.set_step_time(Duration::from_millis(20));
+    let mut listeners = Vec::new();
+    for _ in 0..64 {
+        listeners.push(fleet.generate(named(1000)).await.unwrap());
+    }
+    let status = fleet.generate(named(1000)).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("\"mine\" has 64 listeners"), "{status:?}");
+    listeners.pop();
+    fleet.set_step_time(Duration::ZERO);
+    let until = std::time::Instant::now() + PATIENCE;
+    while let Err(status) = fleet.generate(named(1000)).await {
+        assert!(std::time::Instant::now() < until, "{status:?}");
+    }
 }

@@ -52,6 +52,7 @@ fn given_fields_are_kept() {
 
 #[test]
 fn each_wrong_field_is_named_with_its_value_and_its_range() {
+    let long = format!("sampler: \"{}\"… is not known, use one of plms, ddim, euler", "x".repeat(80));
     let cases: Vec<(GenerateRequest, &str)> = vec![
         (GenerateRequest::default(), "prompt: is empty, 1 to 8192 characters are needed"),
         (GenerateRequest { prompt: " \n".into(), ..request() }, "prompt: is empty, 1 to 8192 characters are needed"),
@@ -87,10 +88,7 @@ fn each_wrong_field_is_named_with_its_value_and_its_range() {
             GenerateRequest { sampler: "k_lms".into(), ..request() },
             "sampler: \"k_lms\" is not known, use one of plms, ddim, euler",
         ),
-        (
-            GenerateRequest { sampler: "x".repeat(1 << 20), ..request() },
-            &format!("sampler: \"{}\"… is not known, use one of plms, ddim, euler", "x".repeat(80)),
-        ),
+        (GenerateRequest { sampler: "x".repeat(1 << 20), ..request() }, &long),
         (
             GenerateRequest { model: "sdxl".into(), ..request() },
             "model: \"sdxl\" is not served here, known is \"fake\"",

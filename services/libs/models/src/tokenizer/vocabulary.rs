@@ -15,12 +15,15 @@ const MAX_BYTES: usize = 32 << 20;
 const BOS: &str = "<|startoftext|>";
 const EOS: &str = "<|endoftext|>";
 
+type Tokens = HashMap<String, u32>;
+type Merges = Vec<(String, String)>;
+
 /// Tokens with their ids, and the merges in the order of their rank.
 pub(super) struct Vocabulary {
     /// The file, for messages.
     pub(super) file: String,
-    pub(super) tokens: HashMap<String, u32>,
-    pub(super) merges: Vec<(String, String)>,
+    pub(super) tokens: Tokens,
+    pub(super) merges: Merges,
     pub(super) bos: String,
     pub(super) eos: String,
     pub(super) pad: String,
@@ -88,7 +91,7 @@ impl Vocabulary {
 }
 
 /// Tokens and merges of a `tokenizer.json`.
-fn parse_model(blob: &Blob) -> Result<(HashMap<String, u32>, Vec<(String, String)>), LoadError> {
+fn parse_model(blob: &Blob) -> Result<(Tokens, Merges), LoadError> {
     let model = &read_json(blob)?["model"];
     Ok((parse_tokens(blob.file(), &model["vocab"])?, merge_list(blob.file(), &model["merges"])?))
 }
@@ -117,7 +120,7 @@ fn check_size(file: &str, bytes: &[u8]) -> Result<(), LoadError> {
 }
 
 /// `{"token": id, …}`.
-fn parse_tokens(file: &str, value: &Value) -> Result<HashMap<String, u32>, LoadError> {
+fn parse_tokens(file: &str, value: &Value) -> Result<Tokens, LoadError> {
     let object = value.as_object().ok_or_else(|| LoadError::malformed(file, "its vocabulary is not an object"))?;
     let token = |(token, id): (&String, &Value)| {
         let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
@@ -128,7 +131,7 @@ fn parse_tokens(file: &str, value: &Value) -> Result<HashMap<String, u32>, LoadE
 }
 
 /// One merge a line, "left right", after a line with the version.
-fn parse_merges(file: &str, bytes: &[u8]) -> Result<Vec<(String, String)>, LoadError> {
+fn parse_merges(file: &str, bytes: &[u8]) -> Result<Merges, LoadError> {
     check_size(file, bytes)?;
     let text = std::str::from_utf8(bytes).map_err(|error| LoadError::malformed(file, error))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with("#version") && !line.is_empty());
@@ -136,7 +139,7 @@ fn parse_merges(file: &str, bytes: &[u8]) -> Result<Vec<(String, String)>, LoadE
 }
 
 /// The merges of a `tokenizer.json`: pairs, or as older releases wrote them "left right".
-fn merge_list(file: &str, value: &Value) -> Result<Vec<(String, String)>, LoadError> {
+fn merge_list(file: &str, value: &Value) -> Result<Merges, LoadError> {
     let list = value.as_array().ok_or_else(|| LoadError::malformed(file, "its merges are not a list"))?;
     let merge = |value: &Value| match value {
         Value::String(line) => pair(line),
