@@ -190,10 +190,21 @@ pub(crate) struct Slot {
 impl Slot {
     /// The picture has `done` of its steps behind it. Says whether it can still be done by its deadline.
     pub(crate) fn progress(&mut self, done: u32, of: u32) -> bool {
-        let mut inner = self.admission.lock();
-        inner.scheduler.progress(self.id, done, of);
-        self.admission.metrics.queue(&inner.scheduler);
-        !inner.scheduler.is_lost(self.id, Instant::now())
+        let in_time = {
+            let mut inner = self.admission.lock();
+            inner.scheduler.progress(self.id, done, of);
+            self.admission.metrics.queue(&inner.scheduler);
+            !inner.scheduler.is_lost(self.id, Instant::now())
+        };
+        if done + 1 == of {
+            self.admission.pump();
+        }
+        in_time
+    }
+
+    /// The picture is denoised, and waits for somebody to decode it: no more is denoised in its place.
+    pub(crate) fn hold(&mut self) {
+        self.admission.lock().scheduler.hold(self.id);
     }
 
     /// The picture has lost its worker: what this gives ends when there is room for it to go on.

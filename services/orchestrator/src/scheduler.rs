@@ -4,11 +4,13 @@
 //! `order`: class, then client, then age and length. One that does not fit may be passed by one that does, eight times; then
 //! nobody gets a slot until it fits. A request of several pictures gets its slots one by one, each by that order.
 //!
-//! A picture that has lost its worker is *parked* until what is left of the fleet has room for it, before any that has not begun.
+//! A slot is free when its picture's last evaluation begins, so that the next picture is at the worker when that ends and no batch
+//! runs with a gap for as long as an answer takes. A picture that has lost its worker is *parked* until what is left of the fleet
+//! has room for it, before any that has not begun.
 //!
 //! Nobody waits for ever: a class that got nothing for `ageing` has the next turn, whatever waits above it, and inside a client's
-//! share a request may be passed by shorter ones only while they come within a few times its own length. `bounds` says who is let in, `speed` turns work into
-//! seconds, `forecast` plays the order forward.
+//! share a request may be passed by shorter ones only while they come within a few times its own length. `bounds` says who is let
+//! in, `speed` turns work into seconds, `forecast` plays the order forward.
 
 mod bounds;
 mod forecast;
@@ -92,7 +94,7 @@ struct Running {
     ticket: Ticket,
     identity: Identity,
     pixels: u64,
-    /// What it takes of the capacity.
+    /// What it takes of the capacity now.
     room: u64,
     evaluations: u32,
     evaluations_left: u32,
@@ -189,7 +191,7 @@ impl Scheduler {
     pub(crate) fn park(&mut self, slot: SlotId) {
         if let Some(running) = self.running.get_mut(&slot).filter(|running| !running.parked) {
             running.parked = true;
-            self.used -= running.room;
+            self.used -= std::mem::take(&mut running.room);
             self.parked.insert(slot);
         }
     }
@@ -272,9 +274,12 @@ impl Scheduler {
         Some(Grant { ticket, slot, waited })
     }
 
-    /// A picture has `done` of its steps behind it.
+    /// A picture has `done` of its steps behind it. Before the last one its place is free.
     pub(crate) fn progress(&mut self, slot: SlotId, done: u32, of: u32) {
         if let Some(running) = self.running.get_mut(&slot) {
+            if done + 1 >= of {
+                self.used -= std::mem::take(&mut running.room);
+            }
             let to_do = u64::from(running.evaluations) * u64::from(of.saturating_sub(done));
             let left = to_do.div_ceil(of.max(1).into()).min(running.evaluations_left.into()) as u32;
             let gone = u64::from(running.evaluations_left - left) * running.pixels;
@@ -283,13 +288,19 @@ impl Scheduler {
         }
     }
 
+    /// A picture that is denoised cannot be decoded yet: it keeps its place, so that others do not join it.
+    pub(crate) fn hold(&mut self, slot: SlotId) {
+        if let Some(running) = self.running.get_mut(&slot).filter(|running| running.room == 0) {
+            running.room = self.speed.room(running.pixels);
+            self.used += running.room;
+        }
+    }
+
     /// A slot is free again. Work that was not done there was not given.
     pub(crate) fn release(&mut self, slot: SlotId) {
         let Some(running) = self.running.remove(&slot) else { return };
         let left = u64::from(running.evaluations_left) * running.pixels;
-        if !running.parked {
-            self.used -= running.room;
-        }
+        self.used -= running.room;
         self.parked.remove(&slot);
         self.running_work -= left;
         if left > 0 {

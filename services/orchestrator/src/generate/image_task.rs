@@ -46,7 +46,7 @@ impl ImageTask {
     }
 
     async fn make(&self, index: u32, slot: Slot) -> Result<ImageTimes, Status> {
-        let (latents, slot) = self.denoise(index, slot).await?;
+        let (latents, mut slot) = self.denoise(index, slot).await?;
         let denoised = Instant::now();
         let job = &self.job;
         let parameters = parameters(job, index);
@@ -56,7 +56,13 @@ impl ImageTask {
                 (Content::Latents(latents), Duration::ZERO)
             }
             Output::Picture(format) => {
-                let room = self.calls.room(Stage::Vae, self.deadline).await?;
+                let room = match self.calls.room_now(Stage::Vae) {
+                    Some(room) => room,
+                    None => {
+                        slot.hold();
+                        self.calls.room(Stage::Vae, self.deadline).await?
+                    }
+                };
                 drop(slot);
                 let size = [job.width, job.height];
                 let rgb = self.calls.decode(latents, size, &self.model, room, self.deadline).await?;

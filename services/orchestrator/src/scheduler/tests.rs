@@ -316,6 +316,40 @@ fn pictures_that_lost_their_worker_go_on_before_new_ones_begin() {
 }
 
 #[test]
+fn a_slot_is_free_before_the_last_step_unless_its_picture_must_be_held() {
+    let start = Instant::now();
+    let mut scheduler = scheduler(1, 1, limits(100, 10_000), start);
+    let client = Client::named("a");
+    for _ in 0..3 {
+        scheduler.push(arrival(&client, 1, 10, SMALL, Priority::Normal), start).unwrap();
+    }
+    let first = scheduler.grant(start).unwrap().slot;
+    scheduler.progress(first, 8, 10);
+    assert_eq!((scheduler.used, scheduler.grant(start)), (SMALL, None));
+    scheduler.progress(first, 9, 10);
+    let second = scheduler.grant(start).unwrap().slot;
+    assert_eq!((scheduler.used, scheduler.running_work), (SMALL, 11 * SMALL));
+
+    // The first one is denoised and cannot go on: it and the second one take more than there is until it can.
+    scheduler.progress(first, 10, 10);
+    scheduler.hold(first);
+    scheduler.hold(first);
+    assert_eq!(scheduler.used, 2 * SMALL);
+    scheduler.progress(second, 9, 10);
+    assert_eq!((scheduler.used, scheduler.grant(start)), (SMALL, None));
+    scheduler.release(first);
+
+    // One that loses its worker in its last step needs its place again.
+    let third = scheduler.grant(start).unwrap().slot;
+    scheduler.park(second);
+    assert_eq!((scheduler.used, scheduler.resume()), (SMALL, None));
+    scheduler.release(third);
+    assert_eq!((scheduler.resume(), scheduler.used), (Some(second), SMALL));
+    scheduler.release(second);
+    assert_eq!((scheduler.used, scheduler.running_work), (0, 0));
+}
+
+#[test]
 fn a_deadline_that_cannot_be_met_is_refused_with_the_earliest_time() {
     let start = Instant::now();
     let mut scheduler = scheduler(1, 1, limits(100, 10_000), start);

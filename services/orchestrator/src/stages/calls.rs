@@ -167,6 +167,11 @@ impl Calls {
         }
     }
 
+    /// A place for a call to `stage`, if one is free and nobody waits for it.
+    pub(crate) fn room_now(&self, stage: Stage) -> Option<Room> {
+        self.stages.gate(stage).try_enter()
+    }
+
     /// A place for a call to `stage`, waiting for one in line.
     ///
     /// # Errors

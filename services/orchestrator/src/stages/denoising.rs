@@ -136,6 +136,7 @@ impl Denoising {
                 Some(Event::Accepted(_)) | None => {}
                 Some(Event::Step(step)) => {
                     self.begun = true;
+                    self.lease.progress(step.step, step.of);
                     let preview = step.preview.map(|tensor| self.preview(tensor)).transpose()?;
                     return Ok(Progress::Step { step: step.step, of: step.of, preview });
                 }

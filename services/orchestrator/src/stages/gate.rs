@@ -52,6 +52,12 @@ impl Gate {
         }
     }
 
+    /// A place, if one is free and nobody waits for it.
+    pub(super) fn try_enter(self: &Arc<Self>) -> Option<Room> {
+        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
+        Some(Room { gate: Arc::clone(self), permit: Some(permit) })
+    }
+
     /// Waits for a place; who came first goes first.
     pub(super) async fn enter(self: &Arc<Self>) -> Room {
         // It is never closed.
@@ -119,7 +125,7 @@ mod tests {
         let (mut first, mut second) = (pin!(gate.enter()), pin!(gate.enter()));
         assert!(poll(first.as_mut()).is_none() && poll(second.as_mut()).is_none());
         drop(held);
-        assert!(poll(second.as_mut()).is_none());
+        assert!(poll(second.as_mut()).is_none() && gate.try_enter().is_none());
         assert!(poll(first.as_mut()).is_some());
     }
 

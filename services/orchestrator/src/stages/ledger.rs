@@ -78,6 +78,14 @@ impl Ledger {
         id
     }
 
+    /// Of that work so many evaluations are left.
+    pub(super) fn left(&mut self, id: u64, evaluations: u64) {
+        if let Ok(at) = self.sent.binary_search_by_key(&id, |sent| sent.id) {
+            let before = std::mem::replace(&mut self.sent[at].evaluations, evaluations);
+            self.sent_evaluations = self.sent_evaluations - before + evaluations;
+        }
+    }
+
     /// That work is done, or given up.
     pub(super) fn ended(&mut self, id: u64) {
         if let Ok(at) = self.sent.binary_search_by_key(&id, |sent| sent.id) {
@@ -147,6 +155,19 @@ mod tests {
         // The report ages, the work that it did not see stays.
         assert_eq!(backlog(&ledger, 0.5, now + 11 * SECOND), 20.0 + 8.0);
         assert_eq!(backlog(&ledger, 0.5, now + 100 * SECOND), 8.0);
+    }
+
+    #[test]
+    fn work_that_gets_on_is_less_work() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        let first = ledger.sent(4, now);
+        ledger.sent(4, now);
+        ledger.left(first, 1);
+        assert_eq!(ledger.ahead(now).seconds(|| 1.0), 5.0);
+        ledger.ended(first);
+        assert_eq!(ledger.ahead(now).seconds(|| 1.0), 4.0);
+        ledger.left(first, 3);
+        assert_eq!(ledger.ahead(now).seconds(|| 1.0), 4.0);
     }
 
     #[test]

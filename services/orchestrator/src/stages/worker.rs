@@ -304,6 +304,7 @@ impl Worker {
 pub(crate) struct Lease {
     worker: Arc<Worker>,
     sent: u64,
+    evaluations: u64,
 }
 
 impl Lease {
@@ -314,11 +315,17 @@ impl Lease {
         known.last_chosen = turn;
         let sent = known.ledger.sent(evaluations, now);
         drop(known);
-        Self { worker: Arc::clone(worker), sent }
+        Self { worker: Arc::clone(worker), sent, evaluations }
     }
 
     pub(crate) fn worker(&self) -> &Worker {
         &self.worker
+    }
+
+    /// The work has `done` of its steps behind it.
+    pub(super) fn progress(&self, done: u32, of: u32) {
+        let left = u128::from(self.evaluations) * u128::from(of.saturating_sub(done)) / u128::from(of.max(1));
+        self.worker.known().ledger.left(self.sent, left as u64);
     }
 }
 

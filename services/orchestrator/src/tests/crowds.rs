@@ -44,8 +44,8 @@ async fn no_more_is_decoded_at_once_or_denoised_ahead_than_a_vae_has_places_for(
     let (ahead, ended) = tokio::join!(watch, pictures.join_all());
     assert_eq!(ended.len(), 40);
     assert_eq!(fleet.metric(r#"darkroom_retries_total{stage="vae",reason="busy"}"#).await, 0.0);
-    // Those in the VAE's places, those in the two slots of the denoiser, and one that leaves as one comes.
-    assert!(ahead <= PLACES as usize + 3, "{ahead} denoised or under way and not decoded");
+    // Those in the VAE's places, two in the denoiser's slots and two that came in while those ended, and one on its way.
+    assert!(ahead <= PLACES as usize + 5, "{ahead} denoised or under way and not decoded");
 }
 
 #[tokio::test]
