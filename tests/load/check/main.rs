@@ -27,7 +27,7 @@ struct Flags {
     /// Of the traces.
     #[arg(long, default_value_t = 20_261_126)]
     seed: u64,
-    /// Further flags for the orchestrator, in one word: "--queue-limit=64 --check-interval-ms=500".
+    /// Further flags for the orchestrator, in one word, in place of a scenario's own of the same name: "--queue-limit=64 --check-interval-ms=500".
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     orchestrator: String,
     /// Denoisers in the clock's fleet, in place of each scenario's own number. Their pace is kept, so capacity changes.

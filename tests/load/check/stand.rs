@@ -75,8 +75,8 @@ impl Stand {
         Self::behind(setting, vec![fleet], denoisers, addresses.flags(), count, flags).await
     }
 
-    /// One of each stage with the embedded model, and an orchestrator.
-    pub(crate) async fn pocket(setting: &Setting) -> anyhow::Result<Self> {
+    /// One of each stage with the embedded model, and an orchestrator with further `flags`.
+    pub(crate) async fn pocket(setting: &Setting, flags: &[&str]) -> anyhow::Result<Self> {
         let (mut workers, mut lists) = (Vec::new(), Vec::new());
         for (stage, flag) in Service::STAGES.into_iter().zip(["--text-encoders", "--denoisers", "--vaes"]) {
             let worker = Program::service(stage.program(), &LOG)?;
@@ -84,7 +84,7 @@ impl Stand {
             workers.push(worker);
         }
         let denoisers = vec![lists[3].clone()];
-        Self::behind(setting, workers, denoisers, lists, 3, &[]).await
+        Self::behind(setting, workers, denoisers, lists, 3, flags).await
     }
 
     async fn behind(
@@ -95,8 +95,10 @@ impl Stand {
         count: usize,
         flags: &[&str],
     ) -> anyhow::Result<Self> {
-        let given = lists.iter().chain(&setting.orchestrator).map(String::as_str);
-        let flags: Vec<&str> = LOG.into_iter().chain(given).chain(flags.iter().copied()).collect();
+        let given = |flag: &&&str| setting.orchestrator.iter().any(|more| name(more) == name(flag));
+        let own = flags.iter().filter(|flag| !given(flag)).copied();
+        let lists = lists.iter().chain(&setting.orchestrator).map(String::as_str);
+        let flags: Vec<&str> = LOG.into_iter().chain(lists).chain(own).collect();
         let orchestrator = Program::service(Service::Orchestrator.program(), &flags)?;
         let address = orchestrator.addresses().await?.grpc.to_string();
         let client = Client::connect(&address).await?;
@@ -143,6 +145,11 @@ impl Stand {
 /// Flags from pairs.
 pub(crate) fn flags(pairs: &[(&str, f64)]) -> Vec<String> {
     pairs.iter().map(|(name, value)| format!("--{name}={value}")).collect()
+}
+
+/// A flag without its value.
+fn name(flag: &str) -> &str {
+    flag.split('=').next().unwrap_or(flag)
 }
 
 /// What the queues that a run filled take to run dry.
