@@ -75,11 +75,13 @@ impl Stand {
         Self::behind(setting, vec![fleet], denoisers, addresses.flags(), count, flags).await
     }
 
-    /// One of each stage with the embedded model, and an orchestrator with further `flags`.
-    pub(crate) async fn pocket(setting: &Setting, flags: &[&str]) -> anyhow::Result<Self> {
+    /// One of each stage with the embedded model, the denoiser with a flag of its own, and an orchestrator with further `flags`.
+    pub(crate) async fn pocket(setting: &Setting, denoiser: &str, flags: &[&str]) -> anyhow::Result<Self> {
         let (mut workers, mut lists) = (Vec::new(), Vec::new());
         for (stage, flag) in Service::STAGES.into_iter().zip(["--text-encoders", "--denoisers", "--vaes"]) {
-            let worker = Program::service(stage.program(), &LOG)?;
+            let own = (flag == "--denoisers").then_some(denoiser);
+            let own: Vec<&str> = LOG.into_iter().chain(own).collect();
+            let worker = Program::service(stage.program(), &own)?;
             lists.extend([flag.to_owned(), worker.addresses().await?.grpc.to_string()]);
             workers.push(worker);
         }
