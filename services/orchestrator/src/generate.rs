@@ -211,3 +211,19 @@ fn outcome(
 ) -> Result<(u32, Result<ImageTimes, Status>), Status> {
     joined.map_err(|error| Status::internal(format!("a picture's task failed: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_output<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Thousands wait at once, each with its task, which is two of these.
+    #[test]
+    fn a_request_that_waits_is_a_small_future() {
+        let bytes = size_of_output(Generator::run);
+        assert!(bytes <= 2048, "{bytes} bytes: what is large and seldom needed belongs in a box of its own");
+    }
+}

@@ -64,7 +64,8 @@ impl Prompts {
     ) -> Result<TextEmbedding, Status> {
         let asked = Asked { encoder: &model.pins.text_encoder, clip_skip, text };
         let encode = async {
-            let encoded = self.calls.encode_text(vec![text.to_owned()], clip_skip, model, deadline).await?;
+            // A call's state is large, and part of every request's task if it is not boxed: of those that wait, and where the text is kept.
+            let encoded = Box::pin(self.calls.encode_text(vec![text.to_owned()], clip_skip, model, deadline)).await?;
             encoded.into_iter().next().ok_or_else(|| Status::internal("a prompt has no embedding"))
         };
         self.cache.get(asked, encode).await
