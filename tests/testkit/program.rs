@@ -225,7 +225,8 @@ async fn first<T>(
 ) -> anyhow::Result<T> {
     let search = async {
         loop {
-            if let Some(found) = lines.borrow_and_update().iter().find_map(|line| choose(line)) {
+            let found = lines.borrow_and_update().iter().find_map(|line| choose(line));
+            if let Some(found) = found {
                 return Ok(found);
             }
             if lines.changed().await.is_err() {

@@ -54,6 +54,8 @@ enum Scenario {
     SlowPeers,
     /// The same with the bounds that an orchestrator has by itself.
     TooManySlowPeers,
+    /// The same when they come again at once.
+    PeerFlood,
     /// One caller asks for eight times as much as others.
     Fairness,
     /// Twice as much as the embedded model can do.
@@ -101,5 +103,6 @@ async fn run(scenario: Scenario, setting: &Setting) -> anyhow::Result<Table> {
         Scenario::Latency => latency::run(setting).await,
         Scenario::SlowPeers => peers::roomy(setting).await,
         Scenario::TooManySlowPeers => peers::usual(setting).await,
+        Scenario::PeerFlood => peers::flood(setting).await,
     }
 }

@@ -10,6 +10,8 @@ use testkit::program::{self, Program};
 const CONNECTIONS: usize = 10_000;
 const STEPS: f64 = 4.0;
 const WARM_UP: f64 = 3.0;
+/// Seconds until a slow peer that was closed comes again.
+const SLOW: f64 = 10.0;
 /// Until all are open.
 const OPENING: Duration = Duration::from_secs(15);
 
@@ -17,15 +19,21 @@ const OPENING: Duration = Duration::from_secs(15);
 pub(crate) async fn roomy(setting: &Setting) -> anyhow::Result<Table> {
     let places = [format!("--max-connections={}", CONNECTIONS + 1000), format!("--max-calls={CONNECTIONS}")];
     let flags = [places[0].as_str(), &places[1], "--max-address-percent=100"];
-    run(setting, "room for all of them", &flags).await
+    run(setting, "room for all of them", &flags, SLOW).await
 }
 
 /// With the bounds that an orchestrator has by itself, which leave no room for them.
 pub(crate) async fn usual(setting: &Setting) -> anyhow::Result<Table> {
-    run(setting, "the usual bounds", &[]).await
+    run(setting, "the usual bounds", &[], SLOW).await
 }
 
-async fn run(setting: &Setting, bounds: &str, bounds_flags: &[&str]) -> anyhow::Result<Table> {
+/// The same when all who are closed come again at once: thousands of new connections a second, for which both sides need processors. What
+/// others feel then depends on how many there are, so it is told and not bounded.
+pub(crate) async fn flood(setting: &Setting) -> anyhow::Result<Table> {
+    run(setting, "the usual bounds, reopened after a second", &[], 1.0).await
+}
+
+async fn run(setting: &Setting, bounds: &str, bounds_flags: &[&str], rest: f64) -> anyhow::Result<Table> {
     let denoisers = setting.denoisers.unwrap_or(8);
     let fleet = Clocks { denoisers, base: 0.02, per_pixel: 0.00001, batch: 8, tell_spent: false };
     let stand = Stand::clocks(setting, &fleet, bounds_flags).await?;
@@ -33,7 +41,7 @@ async fn run(setting: &Setting, bounds: &str, bounds_flags: &[&str]) -> anyhow::
     let seconds = setting.seconds / 2.0;
     let all = flags(&[("rate", rate), ("seconds", WARM_UP + seconds), ("warm-up", WARM_UP), ("steps", STEPS)]);
     let alone = stand.load(&all).await?;
-    let peers = [stand.address.clone(), format!("--connections={CONNECTIONS}")];
+    let peers = [stand.address.clone(), format!("--connections={CONNECTIONS}"), format!("--rest={rest}")];
     let peers = Program::start(program::command("slow-peers")?.args(peers))?;
     tokio::time::sleep(OPENING).await;
     let among = stand.load(&all).await?;
@@ -45,7 +53,11 @@ async fn run(setting: &Setting, bounds: &str, bounds_flags: &[&str]) -> anyhow::
     }
     table.tell("p50 without, with", format!("{} s, {} s", rounded(alone.latency.p50), rounded(among.latency.p50)));
     table.tell("p95 without, with", format!("{} s, {} s", rounded(alone.latency.p95), rounded(among.latency.p95)));
-    table.at_most("p95 with them, to that without", among.latency.p95 / alone.latency.p95, 1.25, "times");
+    let slower = among.latency.p95 / alone.latency.p95;
+    match rest {
+        SLOW => table.at_most("p95 with them, to that without", slower, 1.25, "times"),
+        _ => table.tell("p95 with them, to that without", format!("{} times", rounded(slower))),
+    }
     table.at_least("completed, of the offered", 100.0 * among.completed as f64 / among.offered as f64, 100.0, "%");
     if let Some((_, resident)) = among.cost() {
         let [first, most, last] = resident.map(|bytes| bytes >> 20);

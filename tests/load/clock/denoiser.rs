@@ -57,7 +57,8 @@ impl ClockDenoiser {
     /// Breaks all that it has, and takes nothing any more, as if its process were gone.
     pub fn kill(&self) {
         self.0.dead.store(true, Ordering::SeqCst);
-        for events in self.batch().clear() {
+        let left = self.batch().clear();
+        for events in left {
             events.fail(Self::gone());
         }
     }

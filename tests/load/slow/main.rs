@@ -16,8 +16,6 @@ use tokio::time::{interval, sleep};
 
 use kind::Kind;
 
-/// Before a connection that was closed is opened again.
-const REST: Duration = Duration::from_secs(1);
 /// Between two signs of life, of those that give any.
 const TRICKLE: Duration = Duration::from_secs(5);
 
@@ -36,6 +34,9 @@ struct Flags {
     /// Seconds over which they are opened.
     #[arg(long, default_value_t = 5.0)]
     ramp: f64,
+    /// Seconds before a connection that was closed is opened again.
+    #[arg(long, default_value_t = 1.0)]
+    rest: f64,
     /// Ends after so many seconds; 0: when it is told to.
     #[arg(long, default_value_t = 0)]
     seconds: u64,
@@ -61,12 +62,13 @@ async fn main() -> anyhow::Result<()> {
     let counts: Vec<Arc<Count>> = flags.kinds.iter().map(|_| Arc::default()).collect();
     for index in 0..flags.connections {
         let (kind, count) = (flags.kinds[index % flags.kinds.len()], Arc::clone(&counts[index % flags.kinds.len()]));
+        let rest = Duration::from_secs_f64(flags.rest);
         let begins = Duration::from_secs_f64(flags.ramp * index as f64 / flags.connections as f64);
         tokio::spawn(async move {
             sleep(begins).await;
             loop {
                 hold(flags.address, kind, &count).await;
-                sleep(REST).await;
+                sleep(rest).await;
             }
         });
     }

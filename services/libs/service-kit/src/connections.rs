@@ -27,8 +27,10 @@ pub(crate) mod origin;
 mod socket;
 mod table;
 
-/// Connections are looked at this often, or four times within their shortest time.
+/// Each connection is looked at this often, or four times within their shortest time.
 const WATCH: Duration = Duration::from_secs(1);
+/// Not all at once: thousands that came together would end together, and come back together, and nobody else had a turn meanwhile.
+const WATCHES: u32 = 16;
 
 /// When the connections of a port end, all together.
 #[derive(Debug, Clone)]
@@ -154,7 +156,8 @@ impl Connections {
     /// Closes connections whose times are over, until all are cut.
     pub(crate) async fn watch(self: Arc<Self>) {
         let Patience { handshake, idle, stall } = self.patience;
-        let every = WATCH.min(handshake.min(idle).min(stall) / 4);
+        let every = WATCH.min(handshake.min(idle).min(stall) / 4) / WATCHES;
+        let (mut turn, mut skipped) = (0, 0);
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last = Instant::now();
@@ -162,12 +165,18 @@ impl Connections {
             let now = Instant::now();
             let late = now.saturating_duration_since(last) > every + WATCH;
             last = now;
-            // This process stood still, and the connections have not had their turn since.
+            // This process stood still, and the connections have not had their turn since: a round goes by.
             if late {
+                skipped = WATCHES;
+            }
+            if skipped > 0 {
+                skipped -= 1;
                 continue;
             }
-            let lines: Vec<Arc<Line>> = self.seats().lines.values().filter_map(Weak::upgrade).collect();
-            for line in lines {
+            turn = (turn + 1) % u64::from(WATCHES);
+            // Not under the lock: who is the last to hold a line gives its place back.
+            let due = self.seats().lines_where(|id| id % u64::from(WATCHES) == turn);
+            for line in due {
                 line.watch(&self.patience, now);
             }
         }
@@ -198,6 +207,10 @@ impl Connections {
 }
 
 impl Seats {
+    fn lines_where(&self, wanted: impl Fn(u64) -> bool) -> Vec<Arc<Line>> {
+        self.lines.iter().filter(|(id, _)| wanted(**id)).filter_map(|(_, line)| line.upgrade()).collect()
+    }
+
     fn line(&self, id: u64) -> Option<Arc<Line>> {
         self.lines.get(&id).and_then(Weak::upgrade)
     }

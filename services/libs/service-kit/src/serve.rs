@@ -55,6 +55,9 @@ pub(crate) async fn grpc<S>(
     S::Future: Send,
 {
     let line = socket.line().clone();
+    if !says_something(&socket).await {
+        return;
+    }
     let service = {
         let line = line.clone();
         service_fn(move |request: Request<HyperBody>| {
@@ -100,6 +103,18 @@ where
         })
     };
     until_ended(&line, http1.serve_connection(TokioIo::new(socket), service)).await;
+}
+
+/// Waits for a client's first byte, which is due from it before anything is from here (RFC 9113, 3.4). Until then, or until it is
+/// told to go, a connection takes none of what HTTP/2 takes.
+async fn says_something(socket: &Socket) -> bool {
+    let line = socket.line();
+    tokio::select! {
+        biased;
+        () = line.cut().cancelled() => false,
+        () = line.leave().cancelled() => false,
+        readable = socket.readable() => readable.is_ok(),
+    }
 }
 
 /// Drives a connection to its end, or to the moment when it is cut.
