@@ -55,3 +55,27 @@ async fn an_honest_client_is_served_beside_two_thousand_hostile_ones() {
     assert!(open.parse::<f64>().unwrap() <= 512.0 + 64.0 + 50.0, "{text}");
     regular.get_info(GetInfoRequest {}).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_survives_those_who_are_closed_and_come_again() {
+    open_files::allow_for(&ServerConfig::on_port(0));
+    let (handle, _) = serve(|config| (config.max_connections, config.handshake_seconds) = (1000, 1)).await;
+    let addr = handle.grpc_addr;
+    let mut restless = tokio::task::JoinSet::new();
+    for _ in 0..1500 {
+        restless.spawn(async move {
+            loop {
+                if let Some(mut stream) = connect_from(ELSEWHERE, addr).await {
+                    _ = stream.read_to_end(&mut Vec::new()).await;
+                }
+            }
+        });
+    }
+    // Some lose their place to others meanwhile, and all who keep theirs are closed three times.
+    let end = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < end {
+        let asked = async { VaeClient::new(channel_to(&handle)).get_info(GetInfoRequest {}).await };
+        tokio::time::timeout(Duration::from_secs(10), asked).await.expect("the port has stopped").unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
