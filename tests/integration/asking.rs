@@ -1,6 +1,6 @@
 //! How these tests ask for pictures: small ones, of few steps, everything collected.
 
-use darkroom_client::{Client, Error, Event, GenerateRequest, Image};
+use darkroom_client::{Client, Error, Event, GenerateRequest, Generation, Image};
 use testkit::wait;
 use tokio_stream::StreamExt as _;
 
@@ -57,4 +57,24 @@ pub(crate) async fn image(client: &Client, request: GenerateRequest) -> anyhow::
 /// Why a request is refused.
 pub(crate) async fn refusal(client: &Client, request: GenerateRequest) -> Error {
     events(client, request).await.expect_err("a refusal")
+}
+
+/// A request that holds the only slot.
+pub(crate) async fn busy(client: &Client, prompt: &str) -> anyhow::Result<Generation> {
+    let mut running = client.generate(endless(prompt)).await?;
+    next(&mut running, |event| matches!(event, Event::Step(_)).then_some(())).await?;
+    Ok(running)
+}
+
+/// The first event that `choose` makes something of.
+pub(crate) async fn next<T>(generation: &mut Generation, choose: impl Fn(Event) -> Option<T>) -> anyhow::Result<T> {
+    wait::within("an event", async {
+        while let Some(event) = generation.next().await {
+            if let Some(found) = choose(event?) {
+                return Ok(found);
+            }
+        }
+        anyhow::bail!("the request ended before it")
+    })
+    .await
 }

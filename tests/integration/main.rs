@@ -7,6 +7,7 @@ mod bad_input;
 mod bad_tensors;
 mod cancel;
 mod chaos;
+mod clients;
 mod clocks;
 mod command;
 mod generate;

@@ -3,35 +3,14 @@
 use darkroom_client::{Client, Code, Event, GenerateRequest, Generation, Priority};
 use testkit::fleet::{Builder, Fleet, Service};
 use testkit::wait;
-use tokio_stream::StreamExt as _;
 
-use crate::asking::{endless, image, refusal, small};
+use crate::asking::{busy, endless, image, next, refusal, small};
 
 const PROMPT: &str = "a red circle on a white background";
 
 /// A fleet that makes one picture at a time.
 fn narrow() -> Builder {
     Fleet::with_pocket_model().denoiser(|config| config.max_batch = Some(1))
-}
-
-/// A request that holds the only slot.
-async fn busy(client: &Client) -> anyhow::Result<Generation> {
-    let mut running = client.generate(endless(PROMPT)).await?;
-    next(&mut running, |event| matches!(event, Event::Step(_)).then_some(())).await?;
-    Ok(running)
-}
-
-/// The first event that `choose` makes something of.
-async fn next<T>(generation: &mut Generation, choose: impl Fn(Event) -> Option<T>) -> anyhow::Result<T> {
-    wait::within("an event", async {
-        while let Some(event) = generation.next().await {
-            if let Some(found) = choose(event?) {
-                return Ok(found);
-            }
-        }
-        anyhow::bail!("the request ended before it")
-    })
-    .await
 }
 
 fn position(event: Event) -> Option<u32> {
@@ -51,7 +30,7 @@ async fn waiting(client: &Client, request: GenerateRequest) -> anyhow::Result<(G
 async fn a_full_queue_refuses_with_a_delay() -> anyhow::Result<()> {
     let fleet = narrow().orchestrator(|config| config.queue_limit = 1).start().await?;
     let client = fleet.client().await?;
-    let running = busy(&client).await?;
+    let running = busy(&client, PROMPT).await?;
     let (waiting, position) = waiting(&client, small(PROMPT)).await?;
     assert_eq!(position, 0, "it is next");
     let info = client.server_info().await?;
@@ -76,7 +55,7 @@ async fn a_full_queue_refuses_with_a_delay() -> anyhow::Result<()> {
 async fn places_are_told_as_they_change() -> anyhow::Result<()> {
     let fleet = narrow().start().await?;
     let client = fleet.client().await?;
-    let running = busy(&client).await?;
+    let running = busy(&client, PROMPT).await?;
     let (mut first, its_place) = waiting(&client, small(PROMPT)).await?;
     let (mut second, other_place) = waiting(&client, small(PROMPT)).await?;
     assert_eq!((its_place, other_place), (0, 1));
@@ -91,7 +70,7 @@ async fn places_are_told_as_they_change() -> anyhow::Result<()> {
 async fn a_higher_priority_goes_first() -> anyhow::Result<()> {
     let fleet = narrow().start().await?;
     let client = fleet.client().await?;
-    let running = busy(&client).await?;
+    let running = busy(&client, PROMPT).await?;
     let (mut normal, _) = waiting(&client, endless(PROMPT)).await?;
     let (mut high, place) = waiting(&client, small(PROMPT).priority(Priority::High)).await?;
     assert_eq!(place, 0, "before the one that came first");

@@ -66,7 +66,7 @@ impl Server {
     #[cfg(feature = "local")]
     async fn find(flags: &Flags) -> Result<Self, Failure> {
         if let Some(address) = &flags.compute.server {
-            return Ok(Self { client: Client::connect(address).await?, local: None });
+            return Ok(Self { client: connect(address, flags).await?, local: None });
         }
         let local = local::Services::start(&flags.compute).await?;
         Ok(Self { client: Client::connect(local.address()).await?, local: Some(local) })
@@ -76,7 +76,7 @@ impl Server {
     async fn find(flags: &Flags) -> Result<Self, Failure> {
         // `Flags::check` has seen to it that there is one.
         let address = flags.compute.server.as_deref().unwrap_or_default();
-        Ok(Self { client: Client::connect(address).await? })
+        Ok(Self { client: connect(address, flags).await? })
     }
 
     async fn stop(self) {
@@ -86,6 +86,14 @@ impl Server {
             local.stop().await;
         }
     }
+}
+
+async fn connect(address: &str, flags: &Flags) -> Result<Client, Failure> {
+    let builder = match &flags.compute.api_key {
+        Some(key) => Client::builder().api_key(key)?,
+        None => Client::builder(),
+    };
+    Ok(builder.connect(address).await?)
 }
 
 /// A warning on standard error, named as the flag that it is about.

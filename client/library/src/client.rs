@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use darkroom_proto::v1;
 use darkroom_proto::v1::image_generation_client::ImageGenerationClient;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
@@ -15,7 +16,11 @@ use crate::{Error, GenerateRequest, Model, ServerInfo};
 pub struct Client {
     rpc: ImageGenerationClient<Channel>,
     call_timeout: Duration,
+    api_key: Option<MetadataValue<Ascii>>,
 }
+
+/// The metadata that names the caller.
+const API_KEY: &str = "x-api-key";
 
 /// The settings of a connection; [`Client::builder`] makes one.
 #[derive(Debug, Clone)]
@@ -24,6 +29,7 @@ pub struct Builder {
     call_timeout: Duration,
     keep_alive_interval: Duration,
     max_message_bytes: usize,
+    api_key: Option<MetadataValue<Ascii>>,
 }
 
 impl Client {
@@ -44,10 +50,10 @@ impl Client {
     ///
     /// # Errors
     /// What the server refuses at once: `INVALID_ARGUMENT` with the field, `RESOURCE_EXHAUSTED` with a retry delay,
-    /// `UNAVAILABLE` with the stage that has no worker. Later errors come through the stream.
+    /// `UNAUTHENTICATED` for an API key that it does not know, `UNAVAILABLE` with the stage that has no worker. Later errors come through the stream.
     pub async fn generate(&self, request: GenerateRequest) -> Result<Generation, Error> {
         let (message, deadline) = request.into_parts();
-        let mut request = Request::new(message);
+        let mut request = self.request(message);
         if let Some(deadline) = deadline {
             request.set_timeout(deadline);
         }
@@ -73,8 +79,16 @@ impl Client {
         Ok(response.map_err(|status| self.too_late(status))?.into_inner().into())
     }
 
-    fn unary<T>(&self, message: T) -> Request<T> {
+    fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
+        if let Some(key) = &self.api_key {
+            request.metadata_mut().insert(API_KEY, key.clone());
+        }
+        request
+    }
+
+    fn unary<T>(&self, message: T) -> Request<T> {
+        let mut request = self.request(message);
         request.set_timeout(self.call_timeout);
         request
     }
@@ -98,6 +112,7 @@ impl Default for Builder {
             keep_alive_interval: Duration::from_secs(20),
             // A lossless picture of 2048 by 2048 pixels is at most 12 MiB and a little.
             max_message_bytes: 32 << 20,
+            api_key: None,
         }
     }
 }
@@ -128,6 +143,21 @@ impl Builder {
         self
     }
 
+    /// The key by which the server knows the caller, sent with every call. It never shows in debug output.
+    ///
+    /// # Errors
+    /// [`Error::ApiKey`] for one that is empty or holds anything but visible ASCII.
+    pub fn api_key(mut self, key: impl AsRef<str>) -> Result<Self, Error> {
+        let key = key.as_ref();
+        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Error::ApiKey("it must be visible ASCII characters without spaces, at least one"));
+        }
+        let mut key: MetadataValue<Ascii> = key.parse().map_err(|_| Error::ApiKey("it cannot be sent"))?;
+        key.set_sensitive(true);
+        self.api_key = Some(key);
+        Ok(self)
+    }
+
     /// Connects to `http://host:port`, or `host:port` for short.
     ///
     /// # Errors
@@ -142,7 +172,7 @@ impl Builder {
             .keep_alive_timeout(self.keep_alive_interval);
         let channel = endpoint.connect().await.map_err(|error| Error::connect(address, error))?;
         let rpc = ImageGenerationClient::new(channel).max_decoding_message_size(self.max_message_bytes);
-        Ok(Client { rpc, call_timeout: self.call_timeout })
+        Ok(Client { rpc, call_timeout: self.call_timeout, api_key: self.api_key })
     }
 }
 
@@ -169,6 +199,17 @@ mod tests {
         assert_eq!(uri("http://darkroom:7000").unwrap(), "http://darkroom:7000");
         assert!(uri("https://darkroom").unwrap_err().to_string().contains("https is not spoken here"));
         assert!(uri("").is_err());
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_sent_is_refused_and_no_key_is_shown() {
+        for key in ["", "two words", "schlüssel", "line\n"] {
+            let error = Client::builder().api_key(key).unwrap_err();
+            assert_eq!(error.code(), Code::InvalidArgument);
+            assert!(key.is_empty() || !error.to_string().contains(key), "{error}");
+        }
+        let builder = Client::builder().api_key("hunter2").unwrap();
+        assert!(!format!("{builder:?}").contains("hunter2"), "{builder:?}");
     }
 
     #[tokio::test]

@@ -18,6 +18,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The key cannot be sent. It is not repeated here.
+    #[error("api_key: {0}")]
+    ApiKey(&'static str),
     /// Nobody answered at the address.
     #[error("cannot connect to {address}: {reason}")]
     Connect {
@@ -62,7 +65,7 @@ impl Error {
     /// The gRPC code: what the server said, or the code that fits an error found on this side.
     pub fn code(&self) -> Code {
         match self {
-            Self::Address { .. } => Code::InvalidArgument,
+            Self::Address { .. } | Self::ApiKey(_) => Code::InvalidArgument,
             Self::Connect { .. } => Code::Unavailable,
             Self::Refused(refusal) => refusal.code,
             Self::Contract(_) => Code::Internal,

@@ -285,6 +285,7 @@ impl Scheduler {
             let gone = u64::from(running.evaluations_left - left) * running.pixels;
             running.evaluations_left = left;
             self.running_work -= gone;
+            self.order.done(&running.identity, gone);
         }
     }
 

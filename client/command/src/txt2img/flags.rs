@@ -113,6 +113,9 @@ pub(crate) struct ComputeFlags {
     /// A Darkroom server, such as http://127.0.0.1:7000. Without it all services run inside this process.
     #[arg(long, value_name = "URI", env = "DARKROOM_SERVER")]
     pub(crate) server: Option<String>,
+    /// The key by which the server knows you, if it gave you one. Better in the environment: others see a command's flags.
+    #[arg(long, value_name = "KEY", env = "DARKROOM_API_KEY", hide_env_values = true)]
+    pub(crate) api_key: Option<String>,
     /// A diffusers folder, a .safetensors or a .ckpt file. Without it: the embedded pocket model.
     #[arg(long, visible_alias = "ckpt", value_name = "PATH", hide = REMOTE_ONLY)]
     pub(crate) model: Option<String>,

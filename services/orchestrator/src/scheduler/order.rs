@@ -35,6 +35,8 @@ pub(super) struct Seat {
 pub(super) struct Share {
     weight: f64,
     given: Given,
+    /// Work of what was given that is not done yet. It may still come back.
+    undone: u64,
     /// Of each class.
     waiting: BTreeMap<Priority, BTreeSet<(Duration, Ticket)>>,
     /// Requests that wait or run: the account is needed as long as there are any.
@@ -81,6 +83,7 @@ impl Order {
         let share = self.shares.entry(client.identity.clone()).or_insert_with(|| Share {
             weight: client.weight,
             given: floor,
+            undone: 0,
             waiting: BTreeMap::new(),
             requests: 0,
         });
@@ -124,10 +127,18 @@ impl Order {
 
     /// Work is given to a client.
     pub(super) fn give(&mut self, identity: &Identity, work: u64) {
-        if let Some(share) = self.shares.get(identity) {
+        if let Some(share) = self.shares.get_mut(identity) {
             self.now = share.given;
+            share.undone = share.undone.saturating_add(work);
             let given = share.given.saturating_add(share.charge(work));
             self.set_given(identity, given);
+        }
+    }
+
+    /// Part of what was given is done.
+    pub(super) fn done(&mut self, identity: &Identity, work: u64) {
+        if let Some(share) = self.shares.get_mut(identity) {
+            share.undone = share.undone.saturating_sub(work);
         }
     }
 
@@ -136,6 +147,7 @@ impl Order {
         if let Some(share) = self.shares.get(identity) {
             let given = share.given.saturating_sub(share.charge(work));
             self.set_given(identity, given);
+            self.done(identity, work);
         }
     }
 
@@ -182,10 +194,12 @@ impl Order {
         }
     }
 
-    /// Where a client begins that comes to this class.
+    /// Where a client begins that comes to this class: beside the least served, by what was done for it. What runs may be cancelled
+    /// and come back to it, and then who came meanwhile would stand behind all of that.
     fn floor(&self, class: Priority) -> Given {
         let first = self.classes.get(&class).and_then(BTreeSet::first);
-        first.map_or(self.now, |(given, _)| *given)
+        let first = first.and_then(|(_, identity)| self.shares.get(identity));
+        first.map_or(self.now, |share| share.given.saturating_sub(share.charge(share.undone)))
     }
 
     /// Accounts that say nothing any more, and the smallest of too many.
@@ -207,12 +221,13 @@ mod tests {
         Client { weight, ..Client::named(name) }
     }
 
-    /// Gives `times` times 10 units of work to whose turn it is and returns who that was; nobody leaves.
+    /// Gives `times` times 10 units of work, done at once, to whose turn it is and returns who that was; nobody leaves.
     fn turns(order: &mut Order, clients: &[Client], owner: &HashMap<Ticket, usize>, times: usize) -> Vec<usize> {
         (0..times)
             .map(|_| {
                 let index = owner[&order.candidates(None).next().unwrap()];
                 order.give(&clients[index].identity, 10);
+                order.done(&clients[index].identity, 10);
                 index
             })
             .collect()
@@ -248,6 +263,23 @@ mod tests {
         owner.insert(Ticket(7), 1);
         let of_b = turns(&mut order, &clients, &owner, 10).iter().filter(|index| **index == 1).count();
         assert_eq!(of_b, 5, "it gets its half, not what it missed");
+    }
+
+    #[test]
+    fn who_comes_while_much_runs_does_not_pay_for_what_is_cancelled() {
+        let clients = [client("a", 1.0), client("b", 1.0)];
+        let (mut order, mut owner) = waiting(&clients[..1], Priority::Normal);
+        let (of_a, of_b) = (&clients[0].identity, &clients[1].identity);
+        order.give(of_a, 100_000);
+        order.done(of_a, 20);
+        order.enter(&clients[1], Priority::Normal);
+        order.insert(of_b, Seat { class: Priority::Normal, rank: Duration::ZERO, ticket: Ticket(7) });
+        owner.insert(Ticket(7), 1);
+        order.done(of_a, 10);
+        order.give_back(of_a, 99_970);
+        let turns = turns(&mut order, &clients, &owner, 10);
+        assert_eq!(turns.iter().filter(|index| **index == 1).count(), 5, "{turns:?}");
+        assert_eq!(turns[0], 1, "the other got something meanwhile");
     }
 
     #[test]
