@@ -170,8 +170,7 @@ impl Scheduler {
             let own = self.order.share(&client.identity);
             let own_before: u64 = own.map_or(0, |share| share.of_class(class).take_while(before).map(waiting).sum());
             // Where this client will stand when it is this request's turn: until then others are served that stand lower.
-            let floor = shares.first().map_or(0, |share| share.given());
-            let stand = own.map_or(floor, |share| share.given().max(floor) + share.charge(own_before));
+            let stand = self.order.stand(&client.identity, class) + own.map_or(0, |share| share.charge(own_before));
             let others = shares.into_iter().filter(|share| own.is_none_or(|own| !std::ptr::eq(*share, own)));
             ahead += own_before + others.map(|share| share.until(stand).min(all(share))).sum::<u64>();
         }

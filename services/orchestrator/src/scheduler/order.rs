@@ -79,10 +79,10 @@ pub(super) struct Order {
 impl Order {
     /// A client has one more request. Its account is opened, or found again.
     pub(super) fn enter(&mut self, client: &Client, class: Priority) {
-        let floor = self.floor(class);
+        let stand = self.stand(&client.identity, class);
         let share = self.shares.entry(client.identity.clone()).or_insert_with(|| Share {
             weight: client.weight,
-            given: floor,
+            given: stand,
             undone: 0,
             waiting: BTreeMap::new(),
             requests: 0,
@@ -90,7 +90,7 @@ impl Order {
         share.weight = client.weight;
         if share.requests == 0 {
             self.resting.remove(&(share.given, client.identity.clone()));
-            share.given = share.given.max(floor);
+            share.given = stand;
         }
         share.requests += 1;
     }
@@ -180,6 +180,15 @@ impl Order {
         self.shares.get(identity)
     }
 
+    /// Where a client stands once it has a request of this class.
+    pub(super) fn stand(&self, identity: &Identity, class: Priority) -> Given {
+        match self.shares.get(identity) {
+            Some(share) if share.requests > 0 => share.given,
+            Some(share) => share.given.max(self.floor(class)),
+            None => self.floor(class),
+        }
+    }
+
     fn set_given(&mut self, identity: &Identity, given: Given) {
         let Some(share) = self.shares.get_mut(identity) else { return };
         let before = std::mem::replace(&mut share.given, given);
@@ -194,12 +203,16 @@ impl Order {
         }
     }
 
-    /// Where a client begins that comes to this class: beside the least served, by what was done for it. What runs may be cancelled
-    /// and come back to it, and then who came meanwhile would stand behind all of that.
+    /// Where a client begins that comes to this class: where the latest turn was, as far as that is between what was done for the least
+    /// served and what was given to it. What runs may be cancelled and come back, and then who came meanwhile would stand behind all
+    /// of that; and who stands below what was done has saved up.
     fn floor(&self, class: Priority) -> Given {
         let first = self.classes.get(&class).and_then(BTreeSet::first);
         let first = first.and_then(|(_, identity)| self.shares.get(identity));
-        first.map_or(self.now, |share| share.given.saturating_sub(share.charge(share.undone)))
+        first.map_or(self.now, |share| {
+            let done = share.given.saturating_sub(share.charge(share.undone));
+            self.now.clamp(done, share.given)
+        })
     }
 
     /// Accounts that say nothing any more, and the smallest of too many.
@@ -280,6 +293,19 @@ mod tests {
         let turns = turns(&mut order, &clients, &owner, 10);
         assert_eq!(turns.iter().filter(|index| **index == 1).count(), 5, "{turns:?}");
         assert_eq!(turns[0], 1, "the other got something meanwhile");
+    }
+
+    #[test]
+    fn who_comes_while_much_runs_is_not_served_before_all_who_wait() {
+        let clients = [client("a", 1.0), client("b", 1.0), client("c", 1.0)];
+        let (mut order, mut owner) = waiting(&clients[..2], Priority::Normal);
+        order.give(&clients[0].identity, 1000);
+        assert_eq!(turns(&mut order, &clients, &owner, 100), [1; 100]);
+        order.enter(&clients[2], Priority::Normal);
+        order.insert(&clients[2].identity, Seat { class: Priority::Normal, rank: Duration::ZERO, ticket: Ticket(7) });
+        owner.insert(Ticket(7), 2);
+        let turns = turns(&mut order, &clients, &owner, 10);
+        assert_eq!([0, 1, 2].map(|index| turns.iter().filter(|turn| **turn == index).count()), [3, 3, 4], "{turns:?}");
     }
 
     #[test]
