@@ -266,18 +266,18 @@ impl Tensor {
         for value in values {
             data.extend_from_slice(&value.to_le_bytes());
         }
-        Self::from_bytes(Dtype::F32, shape, data)
+        Self::from_bytes(Dtype::F32, shape, data.into())
     }
 
     /// A u8 tensor. `values` are row-major and as many as `shape` says: a receiver refuses anything else.
-    pub fn from_u8(shape: &[usize], values: Vec<u8>) -> Self {
-        Self::from_bytes(Dtype::U8, shape, values)
+    pub fn from_u8(shape: &[usize], values: impl Into<Bytes>) -> Self {
+        Self::from_bytes(Dtype::U8, shape, values.into())
     }
 
-    fn from_bytes(dtype: Dtype, shape: &[usize], data: Vec<u8>) -> Self {
+    fn from_bytes(dtype: Dtype, shape: &[usize], data: Bytes) -> Self {
         // A size beyond u32 cannot be sent; u32::MAX then makes the receiver refuse the length.
         let shape = shape.iter().map(|&size| u32::try_from(size).unwrap_or(u32::MAX)).collect();
-        Self { dtype: dtype as i32, shape, data: data.into() }
+        Self { dtype: dtype as i32, shape, data }
     }
 }
 

@@ -42,6 +42,7 @@ fn main() -> Result<()> {
     messages(&corpora)?;
     denoise_requests(&corpora)?;
     prompts(&corpora)?;
+    pictures(&corpora)?;
     models(&corpora)?;
     settings(&corpora)
 }
@@ -124,6 +125,22 @@ fn denoise_requests(corpora: &Corpora) -> Result<()> {
         corpora.seed("denoise_request", name, 0, &request.encode_to_vec())?;
     }
     corpora.plain("checkpoint", "zeros", &[0; 24])
+}
+
+/// One small file of each format.
+fn pictures(corpora: &Corpora) -> Result<()> {
+    let picture = image::RgbaImage::from_fn(24, 16, |x, y| image::Rgba([x as u8 * 9, y as u8 * 9, 128, 200]));
+    let picture = image::DynamicImage::from(picture);
+    for (way, format) in [(0, image::ImageFormat::Png), (1, image::ImageFormat::Jpeg), (2, image::ImageFormat::WebP)] {
+        let mut file = std::io::Cursor::new(Vec::new());
+        let opaque = format == image::ImageFormat::Jpeg;
+        let picture = if opaque { picture.to_rgb8().into() } else { picture.clone() };
+        picture.write_to(&mut file, format)?;
+        corpora.seed("picture", &format!("{format:?}").to_lowercase(), way, &file.into_inner())?;
+    }
+    let mut deep = std::io::Cursor::new(Vec::new());
+    picture.to_luma16().write_to(&mut deep, image::ImageFormat::Png)?;
+    corpora.seed("picture", "png-16", 0, &deep.into_inner())
 }
 
 fn prompts(corpora: &Corpora) -> Result<()> {

@@ -21,6 +21,8 @@ limits() {
         ckpt) echo 16384 256 ;;
         prompt) echo 32768 64 ;;
         request) echo 65536 64 ;;
+        # A head may promise 256 MiB.
+        picture) echo 8192 300 ;;
         checkpoint) echo 256 16 ;;
         *) echo 8192 64 ;;
     esac

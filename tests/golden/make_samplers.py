@@ -48,6 +48,10 @@ OTHER_CONFIGS = [
 ]
 
 
+# Steps, and how much of a picture is lost to noise.
+STRENGTHS = [(20, 0.75), (10, 1.0), (50, 0.02), (7, 0.5), (3, 0.34), (1, 1.0), (4, 0.8)]
+
+
 def model(x, t):
     phase = torch.arange(x.numel(), dtype=torch.float64).reshape(x.shape)
     return 0.8 * x.to(torch.float64) + 0.1 * torch.sin(0.01 * float(t) + phase)
@@ -68,13 +72,24 @@ def make_scheduler(sampler, config):
     return cls(**(V1 | fixed | config))
 
 
-def diffusers_case(sampler, n, config, eta=0.0):
+def begin(scheduler, n, strength, original, noise):
+    """As StableDiffusionImg2ImgPipeline's get_timesteps and prepare_latents."""
+    t_start = max(n - min(int(n * strength), n), 0)
+    timesteps = scheduler.timesteps[t_start * scheduler.order :]
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(t_start * scheduler.order)
+    return timesteps, scheduler.add_noise(original, noise, timesteps[:1])
+
+
+def diffusers_case(sampler, n, config, eta=0.0, strength=None):
     scheduler = make_scheduler(sampler, config)
     scheduler.set_timesteps(n)
-    initial = normal(1)
-    latents = initial * float(scheduler.init_noise_sigma)
+    initial, original = normal(1), normal(2)
+    latents, timesteps = initial * float(scheduler.init_noise_sigma), scheduler.timesteps
+    if strength is not None:
+        timesteps, latents = begin(scheduler, n, strength, original, initial)
     noise, evaluations = [], []
-    for i, t in enumerate(scheduler.timesteps):
+    for i, t in enumerate(timesteps):
         model_input = scheduler.scale_model_input(latents, t)
         output = model(model_input, t)
         options = {}
@@ -91,11 +106,13 @@ def diffusers_case(sampler, n, config, eta=0.0):
             evaluations[-1]["input"] = numbers(model_input)
         latents = scheduler.step(output, t, latents, **options).prev_sample
         evaluations[-1]["latents"] = numbers(latents)
+    picture = {} if strength is None else {"strength": strength, "way": "diffusers", "original": numbers(original)}
     return {
         "sampler": sampler,
         "num_inference_steps": n,
         "eta": eta,
         "config": V1 | config,
+        **picture,
         "initial_noise": numbers(initial),
         "init_noise_sigma": float(scheduler.init_noise_sigma),
         "noise": [numbers(draw) for draw in noise],
@@ -117,7 +134,7 @@ def import_compvis(checkout):
     return ddim, plms, util
 
 
-def compvis_case(modules, sampler, n, eta=0.0):
+def compvis_case(modules, sampler, n, eta=0.0, strength=None):
     ddim, plms, util = modules
     # ldm.models.diffusion.ddpm.DDPM.register_schedule, with v1-inference.yaml's numbers.
     betas = util.make_beta_schedule("linear", 1000, linear_start=V1["beta_start"], linear_end=V1["beta_end"])
@@ -146,17 +163,27 @@ def compvis_case(modules, sampler, n, eta=0.0):
     )
     ddim.noise_like = plms.noise_like = noise_like
     cls = plms.PLMSSampler if sampler == "plms" else ddim.DDIMSampler
-    initial = normal(1)
+    initial, original = normal(1), normal(2)
     # They fill coefficient tensors of the default type.
     torch.set_default_dtype(torch.float64)
-    result, _ = cls(source).sample(n, 1, tuple(initial.shape[1:]), eta=eta, verbose=False, x_T=initial)
+    if strength is None:
+        result, _ = cls(source).sample(n, 1, tuple(initial.shape[1:]), eta=eta, verbose=False, x_T=initial)
+    else:
+        # scripts/img2img.py
+        chosen = cls(source)
+        chosen.make_schedule(n, ddim_eta=eta, verbose=False)
+        t_enc = int(strength * n)
+        z_enc = chosen.stochastic_encode(original, torch.tensor([t_enc]), noise=initial)
+        result = chosen.decode(z_enc, None, t_enc)
     torch.set_default_dtype(torch.float32)
     states = states[1:] + [numbers(result)]
+    picture = {} if strength is None else {"strength": strength, "way": "compvis", "original": numbers(original)}
     return {
         "sampler": sampler,
         "num_inference_steps": n,
         "eta": eta,
         "config": V1,
+        **picture,
         "initial_noise": numbers(initial),
         "init_noise_sigma": 1.0,
         "noise": [numbers(draw) for draw in noise] if eta > 0 else [],
@@ -231,10 +258,17 @@ def main():
             cases += [diffusers_case(sampler, n, DEFAULT) for n in MORE_STEPS]
             cases += [diffusers_case(sampler, n, config) for config in OTHER_CONFIGS[:3] for n in MORE_OTHER_STEPS]
         write(f"{sampler}.json", f"{cls.__name__} of {versions}", {"cases": cases})
+    cases = [diffusers_case(name, n, DEFAULT, strength=strength) for name in SCHEDULERS for n, strength in STRENGTHS]
+    for spacing in ("trailing", "linspace", "leading"):
+        cases += [diffusers_case(name, 9, DEFAULT | {"timestep_spacing": spacing}, strength=0.6) for name in SCHEDULERS]
+    cases.append(diffusers_case("ddim", 20, DEFAULT, eta=0.7, strength=0.75))
+    write("strength.json", versions, {"cases": cases})
     write("timesteps.json", versions, {"columns": timesteps_table()})
 
     modules = import_compvis(checkout)
     cases = [compvis_case(modules, "plms", 50)] + [compvis_case(modules, "ddim", 50, eta) for eta in (0.0, 0.5, 1.0)]
+    cases += [compvis_case(modules, "ddim", 50, strength=strength) for strength in (0.02, 0.3, 0.5, 0.75, 0.8, 0.99)]
+    cases.append(compvis_case(modules, "ddim", 50, eta=0.6, strength=0.4))
     write("compvis.json", f"CompVis/stable-diffusion 21f890f, torch {torch.__version__}, numpy {numpy.__version__}", {"cases": cases})
 
 

@@ -140,9 +140,13 @@ async fn the_vae_refuses_tensors_that_lie() -> anyhow::Result<()> {
     let image = vae.decode(decode_request()).await?.into_inner().image.expect("a picture");
     assert_eq!(image.shape, [64, 64, 3]);
 
-    let odd = v1::EncodeRequest { image: Some(v1::Tensor::from_u8(&[64, 60, 3], vec![0; 64 * 60 * 3])), seed: None };
+    let odd = v1::EncodeRequest {
+        image: Some(v1::Tensor::from_u8(&[64, 60, 3], vec![0; 64 * 60 * 3])),
+        ..Default::default()
+    };
     assert_refused(&vae.encode(odd).await.expect_err("an odd side"), "image", "[64, 60, 3]");
-    let latents = vae.encode(v1::EncodeRequest { image: Some(image), seed: None }).await?.into_inner().latents;
-    assert_eq!(latents.expect("latents").shape, [4, 8, 8]);
+    let latents =
+        vae.encode(v1::EncodeRequest { image: Some(image), ..Default::default() }).await?.into_inner().latents;
+    assert_eq!(latents.expect("latents").shape, [1, 4, 8, 8]);
     Ok(())
 }

@@ -70,6 +70,7 @@ fn request() -> v1::DenoiseRequest {
         guidance_scale: 2.0,
         seed: SEED,
         attempt: 3,
+        init: None,
         ..Default::default()
     }
 }

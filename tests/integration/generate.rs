@@ -101,6 +101,7 @@ async fn started_tells_the_models_defaults() -> anyhow::Result<()> {
     // deploy/models/pocket/defaults.json
     let found = settings(&events(&client, darkroom_client::GenerateRequest::new(PROMPT).seed(1)).await?);
     let expected = Settings {
+        strength: None,
         model: "pocket".into(),
         width: 128,
         height: 128,

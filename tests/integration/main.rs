@@ -16,6 +16,7 @@ mod layouts;
 mod limits;
 mod metrics;
 mod model_files;
+mod modifying;
 mod operations;
 mod outputs;
 mod pictures;

@@ -14,13 +14,20 @@ fn long(sampler: &str) -> GenerateRequest {
     small(PROMPT).num_inference_steps(STEPS).sampler(sampler)
 }
 
+/// A part of a picture, made anew.
+fn masked(sampler: &str) -> anyhow::Result<GenerateRequest> {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let (picture, mask) = (golden.join("models/pocket/plms.png"), golden.join("modified/mask.png"));
+    Ok(long(sampler).init_image(std::fs::read(picture)?).mask_image(std::fs::read(mask)?))
+}
+
 /// Draws the picture, and kills whoever works on it when `at` steps are done.
-async fn killed_at(fleet: &mut Processes, client: &Client, sampler: &str, at: u32) -> anyhow::Result<Image> {
+async fn killed_at(fleet: &mut Processes, client: &Client, request: GenerateRequest, at: u32) -> anyhow::Result<Image> {
     let mut before = Vec::new();
     for n in 0..2 {
         before.push(steps(fleet, n).await?);
     }
-    let mut generation = client.generate(long(sampler)).await?;
+    let mut generation = client.generate(request).await?;
     let (mut image, mut last, mut killed) = (None, 0, false);
     while let Some(event) = generation.next().await {
         match event? {
@@ -53,12 +60,14 @@ async fn a_picture_whose_denoiser_is_killed_has_the_same_bytes() -> anyhow::Resu
     let mut fleet = Processes::start([1, 2, 1], &flags).await?;
     let client = fleet.client().await?;
     let mut resumes = 0.0;
-    for sampler in ["plms", "euler_a", "dpmpp_2m"] {
-        let quiet = image(&client, long(sampler)).await?;
+    let requests = [long("plms"), long("euler_a"), long("dpmpp_2m"), masked("euler_a")?];
+    for (kind, request) in requests.into_iter().enumerate() {
+        let quiet = image(&client, request.clone()).await?;
         for at in [1, STEPS / 2, STEPS * 3 / 4] {
-            assert_eq!(killed_at(&mut fleet, &client, sampler, at).await?, quiet, "{sampler}, killed after step {at}");
+            let disturbed = killed_at(&mut fleet, &client, request.clone(), at).await?;
+            assert_eq!(disturbed, quiet, "request {kind}, killed after step {at}");
             let counted = fleet.metrics().await?.sum("darkroom_resumes_total", &[("reason", "died")]);
-            assert_eq!(counted, resumes + 1.0, "{sampler}, killed after step {at}");
+            assert_eq!(counted, resumes + 1.0, "request {kind}, killed after step {at}");
             resumes = counted;
             fleet.sees_workers(4).await?;
         }

@@ -78,11 +78,7 @@ impl Pipeline {
     fn generate(&mut self, picture: &Picture) -> Result<Vec<u8>> {
         let prompt = self.context(&picture.prompt)?;
         let negative = self.context(&picture.negative_prompt)?;
-        let request = PlanRequest {
-            sampler: picture.sampler.parse()?,
-            num_inference_steps: picture.num_inference_steps,
-            eta: 0.0,
-        };
+        let request = PlanRequest::new(picture.sampler.parse()?, picture.num_inference_steps);
         let plan = self.schedule.plan(&request)?;
         let latents = self.denoise(&plan, [&negative, &prompt], picture)?;
         let image = self.vae.decode(&latents, SIDE, SIDE)?;
@@ -97,10 +93,10 @@ impl Pipeline {
 
     /// The plan, evaluation by evaluation, with classifier-free guidance.
     fn denoise(&mut self, plan: &Plan, [negative, prompt]: [&Context; 2], picture: &Picture) -> Result<Vec<f32>> {
-        let count = self.unet.in_channels() * SIDE * SIDE;
+        let count = self.unet.latent_channels() * SIDE * SIDE;
         let mut noise = Generator::new(picture.seed);
         let mut states = vec![vec![0.0f32; count]; plan.num_states];
-        states[0] = noise.randn(count).iter().map(|value| value * plan.init_noise_sigma as f32).collect();
+        states[0] = noise.randn(count).iter().map(|value| value * plan.initial.noise as f32).collect();
         for evaluation in &plan.evaluations {
             let input: Vec<f32> =
                 states[evaluation.input].iter().map(|value| value * evaluation.input_scale as f32).collect();

@@ -28,6 +28,20 @@ pub(crate) enum Command {
     #[command(after_help = EXIT_CODES, after_long_help = concat_help())]
     Txt2img(Box<txt2img::Flags>),
 
+    /// Modify a picture by a prompt.
+    ///
+    /// The picture is taken some way into noise (--strength) and brought back by the prompt, as the reference's scripts/img2img.py
+    /// does it; flags have its names and defaults: --sampler ddim, --scale 5 (or the model's own default), --strength 0.75.
+    #[command(after_help = EXIT_CODES, after_long_help = concat_help())]
+    Img2img(Box<txt2img::Img2img>),
+
+    /// Make a part of a picture anew by a prompt; the rest stays as it is.
+    ///
+    /// Any model will do; one whose UNet was made for it sees the rest of the picture. Where the mask is black, every pixel of
+    /// the result is the picture's own.
+    #[command(after_help = EXIT_CODES, after_long_help = concat_help())]
+    Inpaint(Box<txt2img::Inpaint>),
+
     /// Run the whole fleet on this machine, a process for each service, until interrupted.
     ///
     /// Prints one line with the addresses when all services are ready. Ctrl-C or SIGTERM lets running requests finish, then

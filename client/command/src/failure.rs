@@ -20,13 +20,14 @@ pub(crate) enum Failure {
 }
 
 /// A request's field and the flag that sets it, where the names differ by more than the dashes.
-const FLAGS: [(&str, &str); 6] = [
+const FLAGS: [(&str, &str); 7] = [
     ("prompt", "PROMPT"),
     ("num_images", "--n-samples"),
     ("num_inference_steps", "--steps"),
     ("guidance_scale", "--scale"),
     ("output_format", "--format"),
     ("request_id", "request id"),
+    ("init_image", "--init-img"),
 ];
 
 impl Failure {

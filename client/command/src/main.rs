@@ -18,6 +18,7 @@ use clap::Parser;
 
 use cli::{Cli, Command};
 use failure::Failure;
+use txt2img::Recipe;
 
 fn main() -> ExitCode {
     #[cfg(feature = "local")]
@@ -29,7 +30,9 @@ fn main() -> ExitCode {
         Err(error) => return failure::answer_usage(&error),
     };
     let outcome = match cli.command {
-        Command::Txt2img(flags) => block_on(txt2img::run(*flags)),
+        Command::Txt2img(flags) => block_on(txt2img::run((*flags, Recipe::txt2img()))),
+        Command::Img2img(flags) => flags.into_parts().and_then(|parts| block_on(txt2img::run(parts))),
+        Command::Inpaint(flags) => flags.into_parts().and_then(|parts| block_on(txt2img::run(parts))),
         #[cfg(feature = "local")]
         Command::Bench(flags) => bench::run(flags),
         #[cfg(feature = "local")]

@@ -1,7 +1,8 @@
-//! `darkroom txt2img`: check everything, start or find a server, make the pictures, save them.
+//! `darkroom txt2img`, `img2img` and `inpaint`: check everything, start or find a server, make the pictures, save them.
 
 mod flags;
 mod grid;
+mod init;
 mod jobs;
 #[cfg(feature = "local")]
 mod local;
@@ -11,6 +12,7 @@ mod progress;
 mod report;
 mod session;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use darkroom_client::Client;
@@ -20,6 +22,7 @@ use crate::interrupt::Interrupts;
 pub(crate) use flags::Flags;
 #[cfg(feature = "local")]
 pub(crate) use flags::{Precision, side};
+pub(crate) use init::{Img2img, Inpaint, Recipe};
 use outdir::OutDir;
 pub(crate) use report::JSON_EVENTS;
 use report::Report;
@@ -27,28 +30,29 @@ use report::Report;
 pub(crate) use report::print;
 use session::Session;
 
-/// Makes the pictures that `flags` ask for.
-pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
+/// Makes the pictures that `flags` ask for, as the command's `recipe` says.
+pub(crate) async fn run((flags, recipe): (Flags, Recipe)) -> Result<(), Failure> {
     let report = Report::new(flags.output.json);
-    let outcome = make(flags, report).await;
+    let outcome = make(flags, recipe, report).await;
     if let Err(Failure::Client(error)) = &outcome {
         report.failed(error)?;
     }
     outcome
 }
 
-async fn make(flags: Flags, report: Report) -> Result<(), Failure> {
+async fn make(flags: Flags, recipe: Recipe, report: Report) -> Result<(), Failure> {
     // All that can be wrong on this side is found before anything is computed.
     flags.check()?;
     let prompts = jobs::prompts(&flags.prompt)?;
-    let outdir = if flags.saves() { Some(Arc::new(OutDir::prepare(&flags.output.outdir)?)) } else { None };
+    let outdir = flags.output.outdir.as_deref().unwrap_or(Path::new(recipe.outdir));
+    let outdir = if flags.saves() { Some(Arc::new(OutDir::prepare(outdir)?)) } else { None };
     let mut interrupts = Interrupts::listen()?;
 
     let Some(server) = interrupts.unless(Server::find(&flags)).await else {
         return Err(Failure::Interrupted);
     };
     let server = server?;
-    let session = Session::new(&server.client, &flags, &prompts, outdir, report);
+    let session = Session::new(&server.client, &flags, &recipe, &prompts, outdir, report);
     let outcome = session.run(&mut interrupts).await;
     interrupts.exit_on_next();
     server.stop().await;

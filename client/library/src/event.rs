@@ -55,6 +55,8 @@ pub struct Settings {
     pub eta: f64,
     /// Last layers of the text tower that are left out.
     pub clip_skip: u32,
+    /// How much of the picture that the request begins from is lost to noise; `None` without one.
+    pub strength: Option<f64>,
 }
 
 /// Progress of one picture.

@@ -42,7 +42,7 @@ pub use event::{
     Warning,
 };
 pub use generation::Generation;
-pub use request::{GenerateRequest, OutputFormat, Priority};
+pub use request::{GenerateRequest, OutputFormat, Priority, StrengthWay};
 pub use server::{Defaults, Model, ServerInfo, StageWorker};
 
 /// The gRPC status code of an [`Error`].

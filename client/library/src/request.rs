@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use darkroom_proto::v1;
 
 /// A request for pictures. Whatever is left out takes the model's own default.
@@ -25,6 +26,15 @@ pub enum OutputFormat {
     Webp,
     /// No picture: the final latents.
     Latents,
+}
+
+/// How far into the noise a picture is taken, and where the way back begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StrengthWay {
+    /// As the reference's `scripts/img2img.py`. Only with the sampler `ddim`, and what that has when nothing is said.
+    CompVis,
+    /// As diffusers' `StableDiffusionImg2ImgPipeline`.
+    Diffusers,
 }
 
 /// Requests of a higher priority leave the server's queue first.
@@ -115,6 +125,33 @@ impl GenerateRequest {
     /// Last layers of the text tower to leave out.
     pub fn clip_skip(mut self, layers: u32) -> Self {
         self.message.clip_skip = Some(layers);
+        self
+    }
+
+    /// Begin from a picture: a PNG, JPEG or WebP file.
+    pub fn init_image(mut self, file: impl Into<Bytes>) -> Self {
+        self.message.init_image = file.into();
+        self
+    }
+
+    /// How much of the picture that the request begins from is lost to noise: more than 0, to 1.
+    pub fn strength(mut self, strength: f64) -> Self {
+        self.message.strength = Some(strength);
+        self
+    }
+
+    /// Make only a part of the picture that the request begins from anew: a picture file, white there and black elsewhere.
+    pub fn mask_image(mut self, file: impl Into<Bytes>) -> Self {
+        self.message.mask_image = file.into();
+        self
+    }
+
+    /// What [`strength`](Self::strength) means to the steps.
+    pub fn strength_way(mut self, way: StrengthWay) -> Self {
+        self.message.strength_way = match way {
+            StrengthWay::CompVis => v1::StrengthWay::Compvis,
+            StrengthWay::Diffusers => v1::StrengthWay::Diffusers,
+        } as i32;
         self
     }
 

@@ -21,6 +21,8 @@ pub struct Model {
     pub max_clip_skip: u32,
     /// Tokens of a prompt that are used.
     pub max_prompt_tokens: u32,
+    /// Requests need a picture to begin from and a mask.
+    pub inpainting: bool,
 }
 
 /// A model's own settings.

@@ -46,6 +46,7 @@ impl From<v1::Started> for Settings {
             guidance_scale: message.guidance_scale,
             eta: message.eta,
             clip_skip: message.clip_skip,
+            strength: message.strength,
         }
     }
 }
@@ -136,6 +137,7 @@ impl From<v1::Model> for Model {
             max_images: message.max_images,
             max_clip_skip: message.max_clip_skip,
             max_prompt_tokens: message.max_prompt_tokens,
+            inpainting: message.inpainting,
         }
     }
 }

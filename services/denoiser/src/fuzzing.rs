@@ -19,6 +19,7 @@ impl Facts {
         Ok(Self(DenoiserFacts {
             info: v1::StageInfo::default(),
             latent_channels: 4,
+            inpainting: false,
             cross_attention_dim,
             schedule: NoiseSchedule::new(&ScheduleConfig::default())?,
             defaults: Defaults::reference(512),

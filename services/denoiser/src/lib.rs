@@ -10,6 +10,7 @@ mod events;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod init;
 mod memory;
 mod metrics;
 mod request;

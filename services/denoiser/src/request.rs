@@ -1,15 +1,15 @@
 //! From a message to an engine's request: every field is held against its range before anything is allocated from it.
 
-use darkroom_engine::{DenoiseRequest, Guidance, LatentSize, NoiseSource};
-use darkroom_models::noise::Generator;
+use darkroom_engine::{DenoiseRequest, Guidance, LatentSize};
 use darkroom_proto::tensor::TensorView;
 use darkroom_proto::v1;
-use darkroom_samplers::{Plan, PlanError, PlanRequest, Sampler};
+use darkroom_samplers::{Plan, PlanError, PlanRequest, Sampler, Start};
 use darkroom_service_kit::status::{invalid_argument, shown};
 use darkroom_stage_kit::refusal::{self, within};
 use tonic::Status;
 
 use crate::checkpoint;
+use crate::init::{self, Beginning};
 use crate::stage::DenoiserFacts;
 
 /// More tokens than any prompt has: long prompts are several times 77.
@@ -34,7 +34,11 @@ pub(crate) fn checked(
         height: side("latent_height", message.latent_height)?,
         width: side("latent_width", message.latent_width)?,
     };
-    let plan = plan(facts, message)?;
+    let names = || Sampler::ALL.map(Sampler::name).join(", ");
+    let unknown = |_| invalid_argument("sampler", format!("{} is not one of {}", shown(&message.sampler), names()));
+    let sampler: Sampler = message.sampler.parse().map_err(unknown)?;
+    let Beginning { start, given, noise } = init::checked(facts, message, sampler, size)?;
+    let plan = plan(facts, message, sampler, start)?;
     let prompt = embeds(facts, message.prompt_embeds.as_ref(), "prompt_embeds")?;
     let tokens = prompt.shape()[0];
     let guidance = guidance(facts, message, tokens)?;
@@ -50,36 +54,23 @@ pub(crate) fn checked(
         tokens,
         prompt_embeds,
         guidance,
-        noise: Box::new(SeedNoise(Generator::new(message.seed))),
+        given,
+        noise: Box::new(noise),
         preview_every: message.preview_every as usize,
         resume_from,
     })
 }
 
-/// The noise of a seed.
-struct SeedNoise(Generator);
-
-impl NoiseSource for SeedNoise {
-    fn fill(&mut self, out: &mut [f32]) {
-        self.0.fill(out);
-    }
-
-    fn skip(&mut self, len: usize) {
-        self.0.skip(len);
-    }
-}
-
-fn plan(facts: &DenoiserFacts, message: &v1::DenoiseRequest) -> Result<Plan, Status> {
-    let names = || Sampler::ALL.map(Sampler::name).join(", ");
-    let unknown = |_| invalid_argument("sampler", format!("{} is not one of {}", shown(&message.sampler), names()));
-    let sampler: Sampler = message.sampler.parse().map_err(unknown)?;
+fn plan(facts: &DenoiserFacts, message: &v1::DenoiseRequest, sampler: Sampler, start: Start) -> Result<Plan, Status> {
     let steps = within("num_inference_steps", message.num_inference_steps, 1..=MAX_STEPS)?;
     let eta = within("eta", message.eta, 0.0..=1.0)?;
-    let request = PlanRequest { sampler, num_inference_steps: steps as usize, eta };
+    let request = PlanRequest { eta, start, ..PlanRequest::new(sampler, steps as usize) };
     facts.schedule.plan(&request).map_err(|error| {
         let field = match error {
             PlanError::NumInferenceSteps { .. } => "num_inference_steps",
             PlanError::Eta(_) | PlanError::EtaUnused { .. } => "eta",
+            PlanError::Strength { .. } => "init.strength",
+            PlanError::CompVisStart(_) => "init.way",
         };
         invalid_argument(field, error.to_string())
     })

@@ -50,6 +50,11 @@ impl denoiser_server::Denoiser for DenoiserService {
         let facts = self.facts.get()?;
         self.metrics.stage.received(message.prompt_embeds.as_ref());
         self.metrics.stage.received(message.negative_prompt_embeds.as_ref());
+        if let Some(init) = &message.init {
+            for tensor in [&init.latents, &init.mask, &init.masked_latents] {
+                self.metrics.stage.received(tensor.as_ref());
+            }
+        }
         let request = request::checked(facts, self.max_latent_side, &message)?;
         let messages = Messages {
             size: request.size,
@@ -95,6 +100,7 @@ impl denoiser_server::Denoiser for DenoiserService {
             plan_version: Plan::VERSION,
             batch_pixels: facts.batch_pixels as u64,
             sampler_costs: Sampler::ALL.iter().map(sampler_cost).collect(),
+            inpainting: facts.inpainting,
         }))
     }
 

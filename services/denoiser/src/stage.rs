@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use darkroom_engine::run::held_bytes;
 use darkroom_engine::{
-    Cost, DenoiseModel, Denoiser, DenoiserOptions, LatentSize, Loaded, ModelError, Observer, Ready, Row,
+    Cost, DenoiseModel, Denoiser, DenoiserOptions, Given, LatentSize, Loaded, ModelError, Observer, Ready, Row,
 };
 use darkroom_models::config::Defaults;
 use darkroom_models::source::LatentRgb;
@@ -22,6 +22,8 @@ use crate::warm_up::{Limits, warm_up};
 pub(crate) struct DenoiserFacts {
     pub(crate) info: StageInfo,
     pub(crate) latent_channels: usize,
+    /// The UNet looks at a mask and a masked picture behind the latents.
+    pub(crate) inpainting: bool,
     pub(crate) cross_attention_dim: usize,
     pub(crate) schedule: NoiseSchedule,
     pub(crate) defaults: Defaults,
@@ -67,7 +69,8 @@ pub(crate) fn start(
         let unet = Unet { model: unet, most_pixels, token_bytes: warmed_up.token_bytes };
         let facts = DenoiserFacts {
             info: model::stage_info(&source, unet.model.as_ref(), queue_limit),
-            latent_channels: unet.model.in_channels(),
+            latent_channels: unet.model.latent_channels(),
+            inpainting: unet.model.in_channels() != unet.model.latent_channels(),
             cross_attention_dim: unet.model.cross_attention_dim(),
             latents: size,
             max_batch: budget.holds(&unet.usual_cost(&schedule, &defaults, size)?),
@@ -105,9 +108,9 @@ impl Unet {
         const ROWS: usize = 2;
         const TOKENS: usize = 77;
         let (sampler, num_inference_steps) = (defaults.sampler, defaults.num_inference_steps);
-        let plan = schedule.plan(&PlanRequest { sampler, num_inference_steps, eta: 0.0 })?;
-        let elements = self.model.in_channels() * size.pixels();
-        let bytes = held_bytes(&plan, elements, ROWS) + ROWS * self.context_bytes(TOKENS);
+        let plan = schedule.plan(&PlanRequest::new(sampler, num_inference_steps))?;
+        let elements = self.model.latent_channels() * size.pixels();
+        let bytes = held_bytes(&plan, elements, &Given::default(), ROWS) + ROWS * self.context_bytes(TOKENS);
         Ok(Cost { size, rows: ROWS, bytes })
     }
 }

@@ -96,6 +96,10 @@ pub struct Config {
     /// stays free.
     #[arg(long, value_name = "N", help_heading = "Requests", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_results_mib: u32,
+    /// MiB of pictures that requests wait or run with, to begin from: above it further ones are refused. A client may hold three times
+    /// what stays free.
+    #[arg(long, value_name = "N", help_heading = "Requests", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_inputs_mib: u32,
     /// Bytes of prompts' embeddings that are kept; an embedding of v1 has 236,544. 0 keeps none.
     #[arg(long, value_name = "N", help_heading = "Requests")]
     pub prompt_cache_bytes: u64,
@@ -137,6 +141,7 @@ impl Default for Config {
             keep_finished_seconds: 30,
             keep_finished_bytes: 64 << 20,
             max_results_mib: 1024,
+            max_inputs_mib: 1024,
             prompt_cache_bytes: 64 << 20,
             assumed_step_seconds: 1.0,
             server: ServerConfig::on_port(7000),
@@ -185,6 +190,10 @@ impl Config {
 
     pub(crate) fn max_results_bytes(&self) -> usize {
         (self.max_results_mib as usize) << 20
+    }
+
+    pub(crate) fn max_inputs_bytes(&self) -> usize {
+        (self.max_inputs_mib as usize) << 20
     }
 
     pub(crate) fn keeping(&self) -> Keeping {

@@ -93,6 +93,7 @@ impl Log {
             guidance_scale: job.guidance_scale,
             eta: job.eta,
             clip_skip: job.clip_skip,
+            strength: job.init.map(|init| init.strength),
         };
         self.write(Event::Started(started));
     }

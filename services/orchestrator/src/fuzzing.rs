@@ -1,18 +1,21 @@
 //! Doors for the fuzz targets of `tests/fuzz`: a request is checked, its settings are written into a picture, and a caller is
 //! recognised, without stages.
 
+use bytes::Bytes;
 use darkroom_proto::v1::{DenoiserInfo, GenerateRequest, OutputFormat, Priority as PriorityMessage};
 use darkroom_proto::v1::{TextEncoderInfo, VaeInfo};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use crate::clients::Clients;
+use crate::inputs::Files;
 use crate::job::{Format, Job, Output, Priority};
 use crate::model::Model;
 use crate::parameters::parameters;
 use crate::picture::{self, Rgb};
+use crate::picture_file::PictureFile;
 use crate::stages::Info;
-use crate::validate::{Limits, validate};
+use crate::validate::{Limits, Refusal, validate};
 
 /// What an orchestrator knows when a request comes.
 pub struct Door {
@@ -21,7 +24,11 @@ pub struct Door {
 }
 
 /// A request that was taken.
-pub struct Taken(Job);
+pub struct Taken {
+    job: Job,
+    init_image: Bytes,
+    mask_image: Bytes,
+}
 
 impl Door {
     /// In front of these stages, or why they do not fit.
@@ -37,16 +44,20 @@ impl Door {
     }
 
     /// Takes a request, or refuses it with a field and why.
-    pub fn check(&self, request: GenerateRequest) -> Result<Taken, (&'static str, String)> {
-        let checked = validate(request, &self.model, self.limits, || 7);
-        checked.map(Taken).map_err(|refusal| (refusal.field, refusal.message))
+    pub fn check(&self, mut request: GenerateRequest) -> Result<Taken, (&'static str, String)> {
+        let (init_image, mask_image) = (request.init_image.clone(), request.mask_image.clone());
+        let files = Files::take(&mut request);
+        let checked =
+            files.and_then(|files| validate(request, &self.model, self.limits, files.as_ref().map(Files::size), || 7));
+        let taken = checked.map(|job| Taken { job, init_image, mask_image });
+        taken.map_err(|refusal| (refusal.field, refusal.message))
     }
 }
 
 impl Taken {
     /// The same job as a request that leaves nothing out.
     pub fn in_full(&self) -> GenerateRequest {
-        let job = self.0.clone();
+        let job = self.job.clone();
         let output = match job.output {
             Output::Picture(Format::Png) => OutputFormat::Png,
             Output::Picture(Format::Jpeg) => OutputFormat::Jpeg,
@@ -75,12 +86,16 @@ impl Taken {
             preview_every: job.preview_every,
             output_format: output.into(),
             priority: priority.into(),
+            init_image: self.init_image.clone(),
+            strength: job.init.map(|init| init.strength),
+            mask_image: self.mask_image.clone(),
+            strength_way: job.init.map_or(0, |init| init.way.into()),
         }
     }
 
     /// The settings of picture `index` as viewers read them.
     pub fn parameters(&self, index: u32) -> String {
-        parameters(&self.0, index)
+        parameters(&self.job, index)
     }
 
     /// A PNG of one pixel that carries the settings of picture `index`.
@@ -88,6 +103,24 @@ impl Taken {
         let pixel = Rgb { width: 1, height: 1, data: vec![0; 3].into() };
         picture::png(&pixel, Some(&self.parameters(index))).map_err(|error| error.to_string())
     }
+}
+
+/// What became of a picture file.
+pub struct Read {
+    /// Width and height that its head promises.
+    pub size: [u32; 2],
+    /// Bytes of the picture, and of it as a mask, at the size that was asked for.
+    pub rgb: usize,
+    pub mask: usize,
+}
+
+/// Reads a picture file at a size, or refuses it with a field and why.
+pub fn picture(file: Vec<u8>, size: [u32; 2]) -> Result<Read, (&'static str, String)> {
+    let read = || {
+        let file = PictureFile::open("init_image", file.into())?;
+        Ok(Read { size: file.size(), rgb: file.rgb(size)?.data.len(), mask: file.grey(size)?.len() })
+    };
+    read().map_err(|refusal: Refusal| (refusal.field, refusal.message))
 }
 
 /// Who may ask.

@@ -5,6 +5,7 @@
 
 mod denoise;
 mod image_task;
+mod init;
 pub(crate) mod track;
 
 use std::pin::pin;
@@ -18,6 +19,7 @@ use tonic::{Code, Status};
 
 use crate::admission::{Place, Slot};
 use crate::events::{Log, Times, Warning};
+use crate::inputs::Pictures;
 use crate::job::{Job, Output};
 use crate::model::Model;
 use crate::prompts::{Embeddings, Prompts};
@@ -42,6 +44,8 @@ pub(crate) struct Generator {
 pub(crate) struct Request {
     pub(crate) job: Arc<Job>,
     pub(crate) model: Arc<Model>,
+    /// What it begins from.
+    pub(crate) pictures: Option<Arc<Pictures>>,
     pub(crate) place: Place,
     pub(crate) deadline: Option<Instant>,
     pub(crate) arrived: Instant,
@@ -74,6 +78,12 @@ impl Generator {
         let Embeddings { prompt, negative, warnings } =
             self.prompts.encode(&request.job, &request.model, request.deadline).await?;
         let text_encoder = text_started.elapsed();
+        let encode_started = Instant::now();
+        let init = match &request.pictures {
+            Some(pictures) => Some(Box::pin(self.init(pictures, &request)).await?),
+            None => None,
+        };
+        let encoded = encode_started.elapsed();
 
         let task = ImageTask {
             calls: Arc::clone(&self.calls),
@@ -83,8 +93,14 @@ impl Generator {
             log: Arc::clone(&request.log),
             prompt,
             negative,
+            init,
         };
-        let times = Times { queue: queue.as_secs_f64(), text_encoder: text_encoder.as_secs_f64(), ..Times::default() };
+        let times = Times {
+            queue: queue.as_secs_f64(),
+            text_encoder: text_encoder.as_secs_f64(),
+            vae: encoded.as_secs_f64(),
+            ..Times::default()
+        };
         let warnings = request.warnings.drain(..).chain(warnings).collect();
         self.images(request, task, slot, times, warnings).await
     }

@@ -1,5 +1,7 @@
 //! A checked request: every field is in its range and every default is filled in.
 
+use darkroom_proto::v1::StrengthWay;
+
 /// What a request asks for, ready to be queued.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Job {
@@ -24,9 +26,29 @@ pub(crate) struct Job {
     pub(crate) preview_every: u32,
     pub(crate) output: Output,
     pub(crate) priority: Priority,
+    /// `None`: from noise alone.
+    pub(crate) init: Option<Init>,
+}
+
+/// How a picture is begun from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Init {
+    /// Above 0, to 1.
+    pub(crate) strength: f64,
+    pub(crate) way: StrengthWay,
+    /// Only a part of it is made anew.
+    pub(crate) masked: bool,
 }
 
 impl Job {
+    /// The steps that are taken: fewer where a picture is begun from.
+    pub(crate) fn steps(&self) -> u32 {
+        match &self.init {
+            Some(init) => init.steps(self.num_inference_steps),
+            None => self.num_inference_steps,
+        }
+    }
+
     /// Whether the unconditional half is computed: for every scale but exactly 1.
     pub(crate) fn guided(&self) -> bool {
         self.guidance_scale != 1.0
@@ -35,6 +57,13 @@ impl Job {
     /// The seed of picture `index`.
     pub(crate) fn image_seed(&self, index: u32) -> u64 {
         self.seed.wrapping_add(index.into())
+    }
+}
+
+impl Init {
+    /// Of `num_inference_steps`, as both references round.
+    pub(crate) fn steps(&self, num_inference_steps: u32) -> u32 {
+        (f64::from(num_inference_steps) * self.strength) as u32
     }
 }
 

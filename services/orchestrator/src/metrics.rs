@@ -33,6 +33,7 @@ pub(crate) struct OrchestratorMetrics {
     pub(crate) retries_refused_total: Counter,
     pub(crate) finished_bytes: Gauge,
     pub(crate) results_bytes: Gauge,
+    pub(crate) inputs_bytes: Gauge,
     resumed_evaluations_total: Counter,
     repeated_steps_total: Counter,
     checkpoint_bytes: Gauge,
@@ -100,6 +101,7 @@ impl OrchestratorMetrics {
                 &[],
             ),
             results_bytes: registry.gauge("results_bytes", "Memory of pictures that are made and not let go of", &[]),
+            inputs_bytes: registry.gauge("inputs_bytes", "Memory of pictures that requests begin from", &[]),
             resumed_evaluations_total: registry.counter(
                 "resumed_evaluations_total",
                 "Evaluations of the UNet that resumed pictures did not have to repeat",

@@ -31,6 +31,8 @@ pub(crate) struct Model {
     pub(crate) latent_channels: usize,
     /// Pixels a latent.
     pub(crate) factor: u32,
+    /// Its UNet looks at a mask and a masked picture.
+    pub(crate) inpainting: bool,
 }
 
 /// What a request uses for a field that it leaves out.
@@ -104,6 +106,7 @@ impl Model {
             hidden_size: text.hidden_size as usize,
             latent_channels: denoiser.latent_channels as usize,
             factor: vae.factor,
+            inpainting: denoiser.inpainting,
         })
     }
 

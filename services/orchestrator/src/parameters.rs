@@ -27,6 +27,9 @@ pub(crate) fn parameters(job: &Job, index: u32) -> String {
     if job.eta != 0.0 {
         _ = write!(text, ", Eta: {}", job.eta);
     }
+    if let Some(init) = &job.init {
+        _ = write!(text, ", Denoising strength: {}", init.strength);
+    }
     if job.clip_skip != 0 {
         // There the count starts at 1: "Clip skip: 2" leaves out one layer.
         _ = write!(text, ", Clip skip: {}", job.clip_skip + 1);

@@ -41,15 +41,44 @@ impl Format {
     }
 }
 
-/// The file's bytes. A PNG carries `parameters` in a text chunk.
+/// What a picture is kept as where it was not to be made anew.
+#[derive(Debug, Clone)]
+pub(crate) struct Original {
+    /// Of the picture's size.
+    pub(crate) rgb: Rgb,
+    /// A byte a pixel: 0 is the original, 255 the new picture.
+    pub(crate) mask: Bytes,
+}
+
+impl Original {
+    /// Lays the new picture over it.
+    fn under(&self, new: &Rgb) -> Rgb {
+        let pixels = new.data.chunks_exact(3).zip(self.rgb.data.chunks_exact(3)).zip(&self.mask);
+        let mix = |(new, old): (&u8, &u8), mask: u32| {
+            ((u32::from(*new) * mask + u32::from(*old) * (255 - mask) + 127) / 255) as u8
+        };
+        let data = pixels.flat_map(|((new, old), mask)| new.iter().zip(old).map(|pair| mix(pair, (*mask).into())));
+        Rgb { data: data.collect(), ..*new }
+    }
+}
+
+/// The file's bytes, over the `original` if only a part of it was made anew. A PNG carries `parameters` in a text chunk.
 ///
 /// # Errors
 /// When the encoder refuses the picture or its thread was ended.
-pub(crate) async fn encode(picture: Rgb, format: Format, parameters: String) -> Result<Bytes, PictureError> {
-    let encoded = spawn_blocking(move || match format {
-        Format::Png => png(&picture, Some(&parameters)),
-        Format::Jpeg => jpeg(&picture),
-        Format::Webp => webp(&picture),
+pub(crate) async fn encode(
+    picture: Rgb,
+    original: Option<Original>,
+    format: Format,
+    parameters: String,
+) -> Result<Bytes, PictureError> {
+    let encoded = spawn_blocking(move || {
+        let picture = original.map_or_else(|| picture.clone(), |original| original.under(&picture));
+        match format {
+            Format::Png => png(&picture, Some(&parameters)),
+            Format::Jpeg => jpeg(&picture),
+            Format::Webp => webp(&picture),
+        }
     });
     Ok(encoded.await??.into())
 }
@@ -108,7 +137,7 @@ mod tests {
     }
 
     async fn decoded(format: Format) -> (Bytes, image::RgbImage) {
-        let file = encode(gradient(), format, "a — b".into()).await.unwrap();
+        let file = encode(gradient(), None, format, "a — b".into()).await.unwrap();
         let picture = image::load_from_memory(&file).unwrap().to_rgb8();
         assert_eq!(picture.dimensions(), (64, 48));
         (file, picture)
@@ -123,6 +152,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_not_made_anew_is_as_it_was() {
+        let rgb = Rgb { data: vec![200; 64 * 48 * 3].into(), ..gradient() };
+        let mask = (0..64 * 48).map(|i| [0, 255, 51][i % 3]).collect();
+        let original = Some(Original { rgb, mask });
+        let file = encode(gradient(), original, Format::Png, String::new()).await.unwrap();
+        let picture = image::load_from_memory(&file).unwrap().to_rgb8();
+        for ((found, new), part) in picture.as_raw().chunks(3).zip(gradient().data.chunks(3)).zip((0..3).cycle()) {
+            let mixed: Vec<u8> = new.iter().map(|new| (f64::from(*new) * 0.2 + 160.0).round() as u8).collect();
+            assert_eq!(found, [&[200; 3], new, &mixed[..]][part]);
+        }
+    }
+
+    #[tokio::test]
     async fn jpeg_stays_close() {
         let (file, picture) = decoded(Format::Jpeg).await;
         assert_eq!(file[..2], [0xff, 0xd8]);
@@ -133,7 +175,7 @@ mod tests {
     #[tokio::test]
     async fn parameters_stand_in_the_chunk_that_can_hold_them() {
         for (text, latin) in [("prompt\nSteps: 4, é", true), ("猫, a cat", false)] {
-            let file = encode(gradient(), Format::Png, text.into()).await.unwrap();
+            let file = encode(gradient(), None, Format::Png, text.into()).await.unwrap();
             let reader = png::Decoder::new(Cursor::new(&file)).read_info().unwrap();
             let info = reader.info();
             if latin {

@@ -1,4 +1,4 @@
-//! Pictures that are made and not yet let go: bounded in bytes, for all clients together and for each.
+//! Pictures that are made and not yet let go, or that requests begin from: bounded in bytes, for all clients together and for each.
 //!
 //! A client that does not fetch what it asked for keeps it in memory until its connection is given up. It gets no more work done
 //! while it has too much here, and others keep room: one may hold three times what stays free.
@@ -21,9 +21,16 @@ const MIB: usize = 1 << 20;
 
 /// See the module's text.
 pub(crate) struct Results {
+    kind: Kind,
     most: usize,
     held: Mutex<Held>,
     gauge: Gauge,
+}
+
+/// What is kept.
+enum Kind {
+    Results,
+    Inputs,
 }
 
 #[derive(Default)]
@@ -40,8 +47,14 @@ pub(crate) struct Shelf {
 }
 
 impl Results {
+    /// Room for pictures that are made.
     pub(crate) fn new(most: usize, gauge: Gauge) -> Arc<Self> {
-        Arc::new(Self { most, held: Mutex::default(), gauge })
+        Arc::new(Self { kind: Kind::Results, most, held: Mutex::default(), gauge })
+    }
+
+    /// Room for pictures that requests begin from.
+    pub(crate) fn inputs(most: usize, gauge: Gauge) -> Arc<Self> {
+        Arc::new(Self { kind: Kind::Inputs, most, held: Mutex::default(), gauge })
     }
 
     /// Whether pictures may be made for `client`.
@@ -56,9 +69,15 @@ impl Results {
             return Ok(());
         }
         let (own, all, most) = (own / MIB, held.all / MIB, self.most / MIB);
+        let (what, advice) = match self.kind {
+            Kind::Results => (format!("results of {all} MiB wait to be fetched"), "read your streams to their end"),
+            Kind::Inputs => {
+                (format!("pictures of {all} MiB are kept for requests"), "wait until some of yours are done")
+            }
+        };
         let message = format!(
-            "results of {all} MiB wait to be fetched, {own} MiB of them this client's; this server keeps {most} MiB, and a client's \
-             may be {SHARE} times what is left for others: read your streams to their end"
+            "{what}, {own} MiB of them this client's; this server keeps {most} MiB, and a client's may be {SHARE} times what is left \
+             for others: {advice}"
         );
         Err(status::exhausted(message, RETRY))
     }

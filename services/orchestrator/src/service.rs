@@ -8,13 +8,14 @@ use darkroom_proto::v1::{
     GenerateRequest, GenerationDefaults, GetServerInfoRequest, GetServerInfoResponse, ListModelsRequest,
     ListModelsResponse, Model as ModelMessage, StageWorker,
 };
-use darkroom_service_kit::{Peer, Readiness, State, VERSION, deadline, status};
+use darkroom_service_kit::{Peer, Readiness, State, VERSION, deadline};
 use tonic::{Request, Response, Status};
 
 use crate::admission::{Admission, Place};
 use crate::clients::{Client, Clients};
 use crate::events::Warning;
 use crate::generate::{self, Generator};
+use crate::inputs::{Files, Inputs};
 use crate::job::{Job, Output, Priority};
 use crate::model::Model;
 use crate::results::Results;
@@ -31,6 +32,7 @@ pub(crate) struct ImageGenerationService {
     pub(crate) admission: Arc<Admission>,
     pub(crate) running: Running,
     pub(crate) results: Arc<Results>,
+    pub(crate) inputs: Inputs,
     pub(crate) clients: Clients,
     pub(crate) limits: Limits,
     pub(crate) readiness: Readiness,
@@ -44,7 +46,8 @@ impl ImageGeneration for ImageGenerationService {
         let arrived = Instant::now();
         let (deadline, peer) = (deadline::of(&request), Peer::of(&request));
         let client = self.clients.of(request.metadata(), peer.addr())?;
-        let content = request.into_inner();
+        let mut content = request.into_inner();
+        let files = Files::take(&mut content);
         // First of all: a request that runs is joined even while new ones are refused.
         if !content.request_id.is_empty()
             && let Some(listener) = self.running.join(&content.request_id, &content, &peer)?
@@ -52,19 +55,23 @@ impl ImageGeneration for ImageGenerationService {
             return Ok(Response::new(listener));
         }
         let model = self.stages.model_within(self.generator.no_worker_wait).await.map_err(|error| refusal(&error))?;
-        let job = validate(content.clone(), &model, self.limits, rand::random)
-            .map_err(|wrong| status::invalid_argument(wrong.field, wrong.message))?;
+        let files = files?;
+        let init_size = files.as_ref().map(Files::size);
+        let job = validate(content.clone(), &model, self.limits, init_size, rand::random)?;
         let shelf = self.results.shelf(&client.identity);
         let (name, listener) = match self.running.enter(&job.request_id, &content, &peer, shelf)? {
             Entry::Joined(listener) => return Ok(Response::new(listener)),
             Entry::New(name, listener) => (name, listener),
         };
         let warnings = lowered(job.priority, client.max_priority).into_iter().collect();
+        let identity = Arc::clone(&client.identity);
         let place = self.admit(client, &job, &model, deadline).inspect_err(|status| name.log().fail(status.clone()))?;
+        let pictures = self.inputs.decode(files, &job, &identity).await;
+        let pictures = pictures.inspect_err(|status| name.log().fail(status.clone()))?;
         tracing::info!(request_id = %job.request_id, images = job.num_images, "admitted");
 
-        let job = Arc::new(job);
-        let request = generate::Request { job, model, place, deadline, arrived, log: Arc::clone(name.log()), warnings };
+        let (job, log) = (Arc::new(job), Arc::clone(name.log()));
+        let request = generate::Request { job, model, pictures, place, deadline, arrived, log, warnings };
         name.begin(Arc::clone(&self.generator).run(request));
         Ok(Response::new(listener))
     }
@@ -113,7 +120,7 @@ fn work(job: &Job, model: &Model) -> Work {
     let pixels = u64::from(job.height / model.factor) * u64::from(job.width / model.factor);
     Work {
         images: job.num_images,
-        evaluations: model.evaluations(&job.sampler, job.num_inference_steps),
+        evaluations: model.evaluations(&job.sampler, job.steps()),
         pixels: rows * pixels,
         priority: job.priority,
     }
@@ -137,6 +144,7 @@ fn model_message(model: Model, limits: Limits) -> ModelMessage {
         max_clip_skip: model.max_clip_skip,
         // The begin and end markers take two positions.
         max_prompt_tokens: (model.max_tokens - 2) as u32,
+        inpainting: model.inpainting,
     }
 }
 

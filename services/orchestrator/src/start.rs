@@ -11,6 +11,7 @@ use crate::admission::Admission;
 use crate::config::Config;
 use crate::embedding_cache::EmbeddingCache;
 use crate::generate::Generator;
+use crate::inputs::Inputs;
 use crate::metrics::OrchestratorMetrics;
 use crate::model::Model;
 use crate::prompts::Prompts;
@@ -56,6 +57,7 @@ pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> a
 
     let running = Running::new(config.keeping(), Arc::clone(&metrics));
     let results = Results::new(config.max_results_bytes(), metrics.results_bytes.clone());
+    let inputs = Inputs::new(Results::inputs(config.max_inputs_bytes(), metrics.inputs_bytes.clone()));
     let cache = EmbeddingCache::new(config.prompt_cache_bytes, Arc::clone(&metrics));
     let calls = Arc::new(Calls::new(&config, Arc::clone(&stages), metrics));
     let prompts = Prompts { calls: Arc::clone(&calls), cache };
@@ -70,6 +72,7 @@ pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> a
         admission,
         running,
         results,
+        inputs,
         clients,
         readiness: server.readiness(),
         limits: Limits { max_images: config.max_images, max_side: config.max_side },

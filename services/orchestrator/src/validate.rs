@@ -1,10 +1,13 @@
 //! A request becomes a checked [`Job`], or a refusal that names the field, its value and what is allowed.
 
 use darkroom_proto::v1::{self, GenerateRequest};
-use darkroom_service_kit::status::shown;
+use darkroom_service_kit::status::{self, shown};
+use tonic::Status;
 
 use crate::job::{Format, Job, Output, Priority};
 use crate::model::Model;
+
+mod init;
 
 /// Characters of a prompt.
 const MAX_PROMPT: usize = 8192;
@@ -28,7 +31,14 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
 }
 
-/// Checks every field and fills in the defaults. `random` is drawn from for an absent seed and an absent name.
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        status::invalid_argument(refusal.field, refusal.message)
+    }
+}
+
+/// Checks every field and fills in the defaults. `init_size` is that of the request's init_image, if there is one. `random` is drawn from
+/// for an absent seed and an absent name.
 ///
 /// # Errors
 /// The first field that is wrong.
@@ -36,14 +46,18 @@ pub(crate) fn validate(
     request: GenerateRequest,
     model: &Model,
     limits: Limits,
+    init_size: Option<[u32; 2]>,
     mut random: impl FnMut() -> u64,
 ) -> Result<Job, Refusal> {
     let defaults = &model.defaults;
+    let [width, height] = init::size(&request, model, limits, init_size)?;
+    let asked = init::Asked::of(&request);
     let sampler = if request.sampler.is_empty() { defaults.sampler.clone() } else { request.sampler.clone() };
-    let job = Job {
+    let mut job = Job {
+        init: None,
         model: named_model(&request.model, model)?,
-        width: side("width", request.width.unwrap_or(defaults.width), model, limits)?,
-        height: side("height", request.height.unwrap_or(defaults.height), model, limits)?,
+        width: side("width", width, model, limits)?,
+        height: side("height", height, model, limits)?,
         num_images: range("num_images", request.num_images.unwrap_or(1), 1, limits.max_images)?,
         seed: request.seed.unwrap_or_else(&mut random),
         sampler: one_of("sampler", sampler, &model.samplers)?,
@@ -70,6 +84,7 @@ pub(crate) fn validate(
     if job.eta != 0.0 && job.sampler != "ddim" {
         return refuse("eta", format!("{} is only for the sampler ddim, {} takes 0", job.eta, job.sampler));
     }
+    job.init = asked.init(&job, model)?;
     Ok(job)
 }
 

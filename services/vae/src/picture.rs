@@ -28,17 +28,39 @@ pub(crate) fn to_planes(bytes: &[u8]) -> Vec<f32> {
     (0..COLOURS).flat_map(|colour| (0..pixels).map(move |pixel| value(bytes[pixel * COLOURS + colour]))).collect()
 }
 
-/// The posterior's mean, or a draw from it with this seed's noise, times the scaling factor.
-pub(crate) fn to_latents(posterior: Posterior, seed: Option<u64>, scaling_factor: f64) -> Vec<f32> {
-    let Posterior { mut mean, std } = posterior;
-    if let Some(seed) = seed {
-        let noise = Generator::new(seed).randn(mean.len());
-        for ((value, std), noise) in mean.iter_mut().zip(std).zip(noise) {
-            *value += std * noise;
+/// Makes `planes` grey where `mask`, `[height, width]`, is 128 or more, as diffusers' inpainting pipeline does for its UNet: there
+/// the mask is split at 0.5, and a masked value is 0.
+pub(crate) fn grey_out(planes: &mut [f32], mask: &[u8]) {
+    for (value, mask) in planes.iter_mut().zip(mask.iter().cycle()) {
+        if *mask >= 128 {
+            *value = 0.0;
         }
     }
+}
+
+/// How the posterior is drawn from.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Draws {
+    /// A draw with the noise of each; none is the posterior's mean.
+    pub(crate) seeds: Vec<u64>,
+    /// Draws of as many values that were made of each seed's noise before.
+    pub(crate) before: u32,
+}
+
+/// The posterior's mean, or one draw after the other, times the scaling factor.
+pub(crate) fn to_latents(posterior: &Posterior, draws: &Draws, scaling_factor: f64) -> Vec<f32> {
+    let Posterior { mean, std } = posterior;
     let factor = scaling_factor as f32;
-    mean.iter().map(|value| value * factor).collect()
+    if draws.seeds.is_empty() {
+        return mean.iter().map(|value| value * factor).collect();
+    }
+    let draw = |seed: &u64| {
+        let mut generator = Generator::new(*seed);
+        (0..draws.before).for_each(|_| generator.skip(mean.len()));
+        let noise = generator.randn(mean.len());
+        mean.iter().zip(std).zip(noise).map(|((mean, std), noise)| (mean + std * noise) * factor).collect::<Vec<_>>()
+    };
+    draws.seeds.iter().flat_map(draw).collect()
 }
 
 #[cfg(test)]
@@ -64,9 +86,20 @@ mod tests {
     #[test]
     fn a_seed_draws_around_the_mean() {
         let posterior = Posterior { mean: vec![1.0; 32], std: vec![0.5; 32] };
-        assert_eq!(to_latents(posterior.clone(), None, 2.0), [2.0; 32]);
-        let drawn = to_latents(posterior.clone(), Some(7), 2.0);
-        assert_ne!(drawn, [2.0; 32]);
-        assert_eq!(drawn, to_latents(posterior, Some(7), 2.0));
+        let drawn = |seeds: &[u64], before| to_latents(&posterior, &Draws { seeds: seeds.to_vec(), before }, 2.0);
+        assert_eq!(drawn(&[], 0), [2.0; 32]);
+        let mut noise = Generator::new(7);
+        let expected = |noise: Vec<f32>| noise.into_iter().map(|noise| (1.0 + 0.5 * noise) * 2.0).collect::<Vec<_>>();
+        let [first, second] = [0, 1].map(|_| expected(noise.randn(32)));
+        assert_eq!(drawn(&[7], 0), first);
+        assert_eq!(drawn(&[7], 1), second);
+        assert_eq!(drawn(&[8, 7], 0)[32..], first);
+    }
+
+    #[test]
+    fn the_masked_part_is_grey() {
+        let mut planes = to_planes(&[255; 12]);
+        grey_out(&mut planes, &[0, 127, 128, 255]);
+        assert_eq!(planes, [1.0, 1.0, 0.0, 0.0].repeat(COLOURS));
     }
 }

@@ -7,13 +7,18 @@ use darkroom_proto::v1::{self, vae_server};
 use darkroom_service_kit::deadline;
 use darkroom_service_kit::status::invalid_argument;
 use darkroom_stage_kit::facts::Facts;
-use darkroom_stage_kit::refusal;
+use darkroom_stage_kit::refusal::{self, within};
 use tonic::{Request, Response, Status};
 
 use crate::STAGE;
 use crate::metrics::VaeMetrics;
-use crate::picture::COLOURS;
+use crate::picture::{COLOURS, Draws};
 use crate::stage::{VaeFacts, VaeWorker};
+
+/// Of one picture in one call: a request has no more pictures.
+const MOST_DRAWS: usize = 16;
+/// The posterior's of the picture itself, and the initial noise.
+const MOST_DRAWS_BEFORE: u32 = 2;
 
 pub(crate) struct VaeService {
     worker: VaeWorker,
@@ -91,11 +96,15 @@ impl vae_server::Vae for VaeService {
         let facts = self.facts.get()?;
         self.metrics.calls.stage.received(message.image.as_ref());
         let (bytes, height, width) = self.image(facts, message.image.as_ref())?;
-        let (bytes, seed) = (bytes.to_vec(), message.seed);
-        let encode = self.worker.call(deadline, move |model| model.encode(&bytes, height, width, seed));
+        let mask = mask(message.mask.as_ref(), [height, width])?;
+        let draws = draws(message.seeds, message.draws_before)?;
+        let drawn = draws.seeds.len().max(1);
+        let bytes = bytes.to_vec();
+        let encode =
+            self.worker.call(deadline, move |model| model.encode(&bytes, mask.as_deref(), [height, width], &draws));
         let values = encode.await.map_err(|error| refusal::call(STAGE, &error))?;
         self.metrics.encoded.increment(1);
-        let shape = [facts.latent_channels, height / facts.factor, width / facts.factor];
+        let shape = [drawn, facts.latent_channels, height / facts.factor, width / facts.factor];
         let latents = self.metrics.calls.stage.sent(v1::Tensor::from_f32(&shape, &values));
         Ok(Response::new(v1::EncodeResponse { latents: Some(latents) }))
     }
@@ -111,4 +120,18 @@ impl vae_server::Vae for VaeService {
             max_side: self.max_side,
         }))
     }
+}
+
+/// u8 `[height, width]`, if there is one.
+fn mask(tensor: Option<&v1::Tensor>, size: [usize; 2]) -> Result<Option<Vec<u8>>, Status> {
+    let Some(tensor) = tensor else { return Ok(None) };
+    let bytes = TensorView::new(tensor, "mask").and_then(|view| view.expect_shape(&size)?.as_u8());
+    bytes.map(|bytes| Some(bytes.to_vec())).map_err(|error| refusal::tensor(&error))
+}
+
+fn draws(seeds: Vec<u64>, before: u32) -> Result<Draws, Status> {
+    if seeds.len() > MOST_DRAWS {
+        return Err(invalid_argument("seeds", format!("{} were sent, at most {MOST_DRAWS} are allowed", seeds.len())));
+    }
+    Ok(Draws { seeds, before: within("draws_before", before, 0..=MOST_DRAWS_BEFORE)? })
 }

@@ -8,7 +8,7 @@ use darkroom_proto::v1::StageInfo;
 use darkroom_stage_kit::model;
 
 use crate::config::Config;
-use crate::picture;
+use crate::picture::{self, Draws};
 
 /// What is known of the model once it is loaded.
 pub(crate) struct VaeFacts {
@@ -48,15 +48,19 @@ impl Autoencoder {
         picture::to_bytes(&self.0.decode(latents, height, width)?)
     }
 
-    /// `[height, width, 3]` → latents in the UNet's scale.
+    /// `[height, width, 3]` → latents in the UNet's scale, one for each draw. Where a `mask` is, the picture is grey.
     pub(crate) fn encode(
         &mut self,
         image: &[u8],
-        height: usize,
-        width: usize,
-        seed: Option<u64>,
+        mask: Option<&[u8]>,
+        [height, width]: [usize; 2],
+        draws: &Draws,
     ) -> Result<Vec<f32>, ModelError> {
-        let posterior = self.0.encode(&picture::to_planes(image), height, width)?;
-        Ok(picture::to_latents(posterior, seed, self.0.scaling_factor()))
+        let mut planes = picture::to_planes(image);
+        if let Some(mask) = mask {
+            picture::grey_out(&mut planes, mask);
+        }
+        let posterior = self.0.encode(&planes, height, width)?;
+        Ok(picture::to_latents(&posterior, draws, self.0.scaling_factor()))
     }
 }

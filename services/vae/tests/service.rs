@@ -27,7 +27,7 @@ fn drawing(height: usize, width: usize) -> Tensor {
         let inside = (height / 4..3 * height / 4).contains(&y) && (width / 4..3 * width / 4).contains(&x);
         if inside { [220, 40, 40] } else { [250, 250, 250] }
     };
-    let bytes = (0..height).flat_map(|y| (0..width).flat_map(move |x| pixel(y, x))).collect();
+    let bytes = (0..height).flat_map(|y| (0..width).flat_map(move |x| pixel(y, x))).collect::<Vec<u8>>();
     Tensor::from_u8(&[height, width, 3], bytes)
 }
 
@@ -37,21 +37,53 @@ async fn a_picture_survives_the_way_there_and_back() {
     let info = client.get_info(GetInfoRequest {}).await.unwrap().into_inner();
     assert_eq!((info.latent_channels, info.factor, info.max_side), (4, 8, 128));
     let image = drawing(64, 96);
-    let encode = EncodeRequest { image: Some(image.clone()), seed: None };
+    let encode = EncodeRequest { image: Some(image.clone()), ..EncodeRequest::default() };
     let latents = client.encode(encode.clone()).await.unwrap().into_inner().latents;
-    TensorView::required(latents.as_ref(), "latents").unwrap().expect_shape(&[4, 8, 12]).unwrap();
-    let decoded = client.decode(DecodeRequest { latents: latents.clone() }).await.unwrap().into_inner().image.unwrap();
+    TensorView::required(latents.as_ref(), "latents").unwrap().expect_shape(&[1, 4, 8, 12]).unwrap();
+    let mut latents = latents.unwrap();
+    latents.shape.remove(0);
+    let decoded =
+        client.decode(DecodeRequest { latents: Some(latents.clone()) }).await.unwrap().into_inner().image.unwrap();
     let view = TensorView::new(&decoded, "image").unwrap().expect_shape(&[64, 96, 3]).unwrap();
     let pairs = view.as_u8().unwrap().iter().zip(image.data.iter());
     let error = pairs.map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / (64.0 * 96.0 * 3.0);
     assert!(error < 12.0, "mean error of {error} levels");
 
-    let drawn = |seed| EncodeRequest { seed, ..encode.clone() };
-    let first = client.encode(drawn(Some(1))).await.unwrap().into_inner().latents;
-    assert_eq!(first, client.encode(drawn(Some(1))).await.unwrap().into_inner().latents);
-    assert_ne!(first, client.encode(drawn(Some(2))).await.unwrap().into_inner().latents);
-    assert_ne!(first, latents);
+    let drawn = |seeds: &[u64]| EncodeRequest { seeds: seeds.to_vec(), ..encode.clone() };
+    let first = client.encode(drawn(&[1])).await.unwrap().into_inner().latents.unwrap();
+    assert_eq!(first.shape, [1, 4, 8, 12]);
+    let both = client.encode(drawn(&[2, 1])).await.unwrap().into_inner().latents.unwrap();
+    assert_eq!(both.shape, [2, 4, 8, 12]);
+    let (second, again) = both.data.split_at(first.data.len());
+    assert_eq!(first.data, again);
+    assert_ne!(first.data, second);
+    assert_ne!(first.data, latents.data);
     handle.drain().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_encoder_does_not_see_what_is_masked() {
+    let (_handle, mut client) = serve().await;
+    let mask: Vec<u8> = (0..64 * 64).map(|i| if i % 64 < 32 { 255 } else { 0 }).collect();
+    let mask = Tensor::from_u8(&[64, 64], mask);
+    let mut left_changed = drawing(64, 64);
+    let mut data = left_changed.data.to_vec();
+    data.chunks_exact_mut(3).enumerate().filter(|(i, _)| i % 64 < 32).for_each(|(_, pixel)| pixel.fill(9));
+    left_changed.data = data.into();
+    let encode = async |client: &mut VaeClient<Channel>, image, mask: Option<&Tensor>| {
+        let request = EncodeRequest { image: Some(image), mask: mask.cloned(), ..EncodeRequest::default() };
+        client.encode(request).await.unwrap().into_inner().latents.unwrap()
+    };
+    let pictures = [drawing(64, 64), left_changed];
+    let masked = [
+        encode(&mut client, pictures[0].clone(), Some(&mask)).await,
+        encode(&mut client, pictures[1].clone(), Some(&mask)).await,
+    ];
+    assert_eq!(masked[0], masked[1]);
+    assert_ne!(
+        encode(&mut client, pictures[0].clone(), None).await,
+        encode(&mut client, pictures[1].clone(), None).await
+    );
 }
 
 #[tokio::test]
@@ -79,10 +111,22 @@ async fn latents_that_do_not_fit_are_refused_by_name() {
 async fn pictures_that_do_not_fit_are_refused_by_name() {
     let (_handle, mut client) = serve().await;
     let side = "8 to 128 in multiples of 8";
+    let encode = |height, width| EncodeRequest { image: Some(drawing(height, width)), ..EncodeRequest::default() };
     for (height, width) in [(64, 60), (8, 136)] {
-        let status =
-            client.encode(EncodeRequest { image: Some(drawing(height, width)), seed: None }).await.unwrap_err();
+        let status = client.encode(encode(height, width)).await.unwrap_err();
         let message = format!("image: the shape [{height}, {width}, 3] is not [{side}, {side}, 3]");
         assert_eq!((status.code(), status.message()), (Code::InvalidArgument, message.as_str()));
+    }
+    let refused = [
+        (EncodeRequest { seeds: vec![0; 17], ..encode(8, 8) }, "seeds: 17 were sent, at most 16 are allowed"),
+        (EncodeRequest { draws_before: 3, ..encode(8, 8) }, "draws_before: 3 is not in 0 to 2"),
+        (
+            EncodeRequest { mask: Some(Tensor::from_u8(&[8, 9], vec![0; 72])), ..encode(8, 8) },
+            "mask: expected the shape [8, 8], found [8, 9]",
+        ),
+    ];
+    for (request, message) in refused {
+        let status = client.encode(request).await.unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::InvalidArgument, message));
     }
 }

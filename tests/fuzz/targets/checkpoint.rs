@@ -3,7 +3,7 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 use darkroom_engine::run::Run;
-use darkroom_engine::{Checkpoint, NoiseSource, RunError};
+use darkroom_engine::{Checkpoint, Given, NoiseSource, RunError};
 use darkroom_models::noise::Generator;
 use darkroom_samplers::{NoiseSchedule, Plan, PlanRequest, Sampler, ScheduleConfig};
 use libfuzzer_sys::fuzz_target;
@@ -56,12 +56,12 @@ impl Case {
     fn check(&self) {
         let sampler = Sampler::ALL[usize::from(self.sampler) % Sampler::ALL.len()];
         let eta = self.eta.filter(|_| sampler == Sampler::Ddim).map_or(0.0, |eta| f64::from(eta) / 255.0);
-        let request = PlanRequest { sampler, num_inference_steps: 1 + usize::from(self.steps % 8), eta };
+        let request = PlanRequest { eta, ..PlanRequest::new(sampler, 1 + usize::from(self.steps % 8)) };
         let schedule = NoiseSchedule::new(&ScheduleConfig::default()).expect("the reference's schedule");
         let plan = schedule.plan(&request).expect("steps and eta are in range");
         let elements = 1 + usize::from(self.elements % 40);
 
-        let mut whole = Run::new(plan.clone(), elements, self.noise()).expect("a sampler's own plan");
+        let mut whole = Run::new(plan.clone(), elements, Given::default(), self.noise()).expect("a sampler's own plan");
         let stop = usize::from(self.stop) % plan.num_evaluations();
         self.advance(&mut whole, stop);
         let checkpoint = whole.checkpoint();
@@ -105,7 +105,7 @@ impl Case {
     }
 
     fn resume(&self, plan: &Plan, elements: usize, checkpoint: Checkpoint) -> Result<Run, RunError> {
-        Run::resume(plan.clone(), elements, self.noise(), checkpoint)
+        Run::resume(plan.clone(), elements, Given::default(), self.noise(), checkpoint)
     }
 
     /// Evaluates a stand-in for the model until `until` evaluations are done.

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Unstructured};
 use darkroom_denoiser::fuzzing::{Facts, message};
-use darkroom_proto::v1::{Checkpoint, DenoiseRequest, StateTensor, Tensor};
+use darkroom_proto::v1::{Checkpoint, DenoiseInit, DenoiseRequest, StateTensor, Tensor};
 use darkroom_samplers::{Plan, Sampler};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
@@ -32,6 +32,17 @@ struct Built {
     resume: Option<Resume>,
     off: Option<(u8, u32)>,
     values: Vec<f32>,
+    init: Option<Init>,
+}
+
+/// What it begins from.
+#[derive(Debug, Arbitrary)]
+struct Init {
+    latents: bool,
+    strength: f64,
+    way: u8,
+    mask: Option<u8>,
+    masked_latents: bool,
 }
 
 #[derive(Debug, Arbitrary)]
@@ -85,6 +96,15 @@ impl Built {
             preview_every: self.preview_every,
             resume_from,
             attempt: 0,
+            init: self.init.map(|init| DenoiseInit {
+                latents: init.latents.then(|| tensor(&shape)),
+                strength: init.strength,
+                way: i32::from(init.way % 4),
+                mask: init
+                    .mask
+                    .map(|part| Tensor::from_f32(&shape[1..], &vec![f32::from(part) / 200.0; shape[1] * shape[2]])),
+                masked_latents: init.masked_latents.then(|| tensor(&shape)),
+            }),
         };
         if let Some((at, value)) = self.off {
             let states = request.resume_from.iter_mut().flat_map(|resume| &mut resume.states);

@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use prost::Message;
 
 const SAMPLERS: [&str; 3] = ["plms", "ddim", "euler"];
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 18] = [
     "model",
     "width",
     "height",
@@ -25,6 +25,10 @@ const FIELDS: [&str; 14] = [
     "prompt",
     "negative_prompt",
     "request_id",
+    "init_image",
+    "mask_image",
+    "strength",
+    "strength_way",
 ];
 const MAX_IMAGES: u32 = 4;
 const MAX_SIDE: u32 = 1024;
@@ -71,10 +75,35 @@ struct Built {
     preview_every: u32,
     output_format: u8,
     priority: u8,
+    init: Option<Init>,
+}
+
+/// What it begins from.
+#[derive(Debug, Arbitrary)]
+struct Init {
+    /// A picture of so many times eight pixels, or whatever bytes.
+    picture: Result<(u8, u8), Vec<u8>>,
+    mask: Option<Result<(u8, u8), Vec<u8>>>,
+    strength: Option<f64>,
+    way: u8,
+}
+
+fn file(picture: Result<(u8, u8), Vec<u8>>) -> Vec<u8> {
+    let (width, height) = match picture {
+        Ok(size) => (u32::from(size.0 % 32) * 8 + 1, u32::from(size.1 % 32) * 8 + 1),
+        Err(bytes) => return bytes,
+    };
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, width, height);
+    encoder.set_color(png::ColorType::Grayscale);
+    let mut writer = encoder.write_header().expect("a head");
+    writer.write_image_data(&vec![7; (width * height) as usize]).expect("a picture");
+    writer.finish().expect("a file");
+    file
 }
 
 impl Built {
-    fn request(self) -> GenerateRequest {
+    fn request(mut self) -> GenerateRequest {
         let repeat = usize::from(self.repeat % 2048).min(40_000 / self.prompt.len().max(1));
         GenerateRequest {
             request_id: self.request_id,
@@ -93,6 +122,10 @@ impl Built {
             preview_every: self.preview_every,
             output_format: i32::from(self.output_format % 6),
             priority: i32::from(self.priority % 5),
+            strength: self.init.as_ref().and_then(|init| init.strength),
+            strength_way: self.init.as_ref().map_or(0, |init| i32::from(init.way % 4)),
+            mask_image: self.init.as_mut().and_then(|init| init.mask.take()).map(file).unwrap_or_default().into(),
+            init_image: self.init.take().map(|init| file(init.picture)).unwrap_or_default().into(),
         }
     }
 }
@@ -130,6 +163,10 @@ fn check_ranges(full: &GenerateRequest) {
     assert!(full.guidance_scale.is_some_and(|scale| (0.0..=50.0).contains(&scale)), "{full:?}");
     let eta = full.eta.expect("eta is filled in");
     assert!((0.0..=1.0).contains(&eta) && (eta == 0.0 || full.sampler == "ddim"), "{full:?}");
+    let from_picture = !full.init_image.is_empty();
+    assert_eq!(full.strength.is_some(), from_picture, "{full:?}");
+    assert!(full.strength.is_none_or(|strength| strength > 0.0 && strength <= 1.0), "{full:?}");
+    assert!(from_picture || full.mask_image.is_empty() && full.strength_way == 0, "{full:?}");
     assert!(full.clip_skip.is_some_and(|skip| skip < 12), "{full:?}");
     assert!(SAMPLERS.contains(&full.sampler.as_str()), "{full:?}");
     let characters = full.prompt.chars().count();
@@ -152,6 +189,8 @@ fn check_kept(said: &GenerateRequest, full: &GenerateRequest) {
     assert!(said.request_id.is_empty() || said.request_id == full.request_id);
     assert!(said.sampler.is_empty() || said.sampler == full.sampler);
     assert_eq!(said.preview_every, full.preview_every);
+    assert!(kept(said.strength, full.strength) && said.strength_way == full.strength_way);
+    assert_eq!((&said.init_image, &said.mask_image), (&full.init_image, &full.mask_image));
 }
 
 /// The picture's file can carry the settings of every request that is taken, and gives them back.

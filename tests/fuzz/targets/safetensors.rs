@@ -83,7 +83,7 @@ fn check(file: &[u8]) {
             let unet = model.unet_config().map(|config| {
                 assert!((1..=16).contains(&config.block_out_channels.len()));
                 assert!(config.block_out_channels.iter().all(|channels| (1..=8192).contains(channels)));
-                assert_eq!(config.in_channels, config.out_channels);
+                assert!(config.in_channels == config.out_channels || config.inpainting());
             });
             let vae = model.vae_config().map(|config| assert!(config.factor() <= 32));
             for error in [clip.err(), unet.err(), vae.err()].into_iter().flatten() {

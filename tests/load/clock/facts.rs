@@ -81,6 +81,7 @@ impl Facts {
     pub(super) fn denoiser(&self) -> v1::DenoiserInfo {
         let side = |latents: usize| (latents * Self::FACTOR) as u32;
         v1::DenoiserInfo {
+            inpainting: false,
             stage: self.stage(),
             latent_channels: Self::CHANNELS as u32,
             cross_attention_dim: Self::WIDTH as u32,

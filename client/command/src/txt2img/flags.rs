@@ -85,9 +85,10 @@ pub(crate) struct PictureFlags {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct OutputFlags {
-    /// Pictures go to DIR/samples/00000.png, counting on from what is there, and the grid to DIR/grid-0000.png.
-    #[arg(long, value_name = "DIR", default_value = "outputs/txt2img-samples")]
-    pub(crate) outdir: PathBuf,
+    /// Pictures go to DIR/samples/00000.png, counting on from what is there, and the grid to DIR/grid-0000.png. Without it DIR is
+    /// outputs/txt2img-samples, outputs/img2img-samples or outputs/inpainting-samples.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) outdir: Option<PathBuf>,
     /// How the pictures are saved. Latents go to .npy files.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Png)]
     pub(crate) format: Format,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use darkroom_client::{Client, Event, Failed, GenerateRequest, Image, Picture, Step};
+use darkroom_client::{Client, Event, Failed, GenerateRequest, Image, Model, Picture, Step};
 use image::RgbImage;
 use tokio::task::block_in_place;
 use tokio_stream::StreamExt;
@@ -13,6 +13,7 @@ use tokio_stream::StreamExt;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::txt2img::flags::{Flags, Format};
+use crate::txt2img::init::Recipe;
 use crate::txt2img::jobs::{Job, jobs};
 use crate::txt2img::outdir::OutDir;
 use crate::txt2img::progress::Progress;
@@ -22,6 +23,7 @@ use crate::txt2img::{grid, npy, warn};
 pub(crate) struct Session<'a> {
     client: &'a Client,
     flags: &'a Flags,
+    recipe: &'a Recipe,
     prompts: &'a [String],
     /// `None` when nothing is to be saved.
     outdir: Option<Arc<OutDir>>,
@@ -37,6 +39,7 @@ impl<'a> Session<'a> {
     pub(crate) fn new(
         client: &'a Client,
         flags: &'a Flags,
+        recipe: &'a Recipe,
         prompts: &'a [String],
         outdir: Option<Arc<OutDir>>,
         report: Report,
@@ -44,7 +47,8 @@ impl<'a> Session<'a> {
         let picture = &flags.picture;
         let pictures = prompts.len() as u64 * u64::from(picture.n_samples) * u64::from(picture.n_iter);
         let progress = Progress::new(pictures);
-        Self { client, flags, prompts, outdir, report, progress, for_grid: BTreeMap::new(), pictures, failed: 0 }
+        let for_grid = BTreeMap::new();
+        Self { client, flags, recipe, prompts, outdir, report, progress, for_grid, pictures, failed: 0 }
     }
 
     /// Makes all pictures. A signal drops the request that runs, which cancels it; what was saved stays.
@@ -59,15 +63,17 @@ impl<'a> Session<'a> {
 
     async fn make_all(&mut self) -> Result<(), Failure> {
         let models = self.client.list_models().await?;
-        let max_images = models.first().map_or(1, |model| model.max_images);
-        for job in jobs(self.flags, self.prompts, max_images) {
-            self.make(&job).await?;
+        let model = models.first();
+        for job in jobs(self.flags, self.prompts, model.map_or(1, |model| model.max_images)) {
+            self.make(&job, model).await?;
         }
         Ok(())
     }
 
-    async fn make(&mut self, job: &Job) -> Result<(), Failure> {
-        let mut generation = self.client.generate(request(self.flags, job)).await?;
+    async fn make(&mut self, job: &Job, model: Option<&Model>) -> Result<(), Failure> {
+        let request = request(self.flags, self.recipe, job);
+        let request = self.recipe.season(request, self.flags.picture.scale.is_some(), model);
+        let mut generation = self.client.generate(request).await?;
         while let Some(event) = generation.next().await {
             let event = event?;
             let path = match &event {
@@ -155,7 +161,7 @@ impl<'a> Session<'a> {
 }
 
 /// The request for a job. What no flag says stays out of it, so that the model's own defaults hold.
-fn request(flags: &Flags, job: &Job) -> GenerateRequest {
+fn request(flags: &Flags, recipe: &Recipe, job: &Job) -> GenerateRequest {
     let (picture, output) = (&flags.picture, &flags.output);
     let mut request = GenerateRequest::new(&job.prompt)
         .negative_prompt(&picture.negative_prompt)
@@ -163,7 +169,7 @@ fn request(flags: &Flags, job: &Job) -> GenerateRequest {
         .seed(job.seed)
         .preview_every(output.preview_every)
         .output_format(output.format.into());
-    if let Some(sampler) = picture.sampler() {
+    if let Some(sampler) = picture.sampler().or(recipe.sampler) {
         request = request.sampler(sampler);
     }
     if let Some(steps) = picture.steps {

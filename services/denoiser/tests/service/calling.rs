@@ -55,6 +55,7 @@ pub(crate) fn request(seed: u64, steps: u32) -> DenoiseRequest {
         preview_every: 0,
         resume_from: None,
         attempt: 0,
+        init: None,
     }
 }
 

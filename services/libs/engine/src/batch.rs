@@ -119,7 +119,7 @@ impl<M: DenoiseModel> Batch<M> {
             }
         }
         let rows: Vec<_> = ids.iter().filter_map(|id| self.members.get(id)).flat_map(Member::rows).collect();
-        let lengths: Vec<_> = rows.iter().map(|row| row.latents.len()).collect();
+        let lengths: Vec<_> = rows.iter().map(|row| row.outputs).collect();
         let model = &mut self.model;
         let start = (self.clock)();
         let outputs = guarded(|| -> Result<_, ModelError> {

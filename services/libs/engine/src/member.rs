@@ -57,8 +57,8 @@ impl<C> Member<C> {
                 None => None,
             };
             let run = match request.resume_from {
-                Some(checkpoint) => Run::resume(request.plan, elements, request.noise, checkpoint)?,
-                None => Run::new(request.plan, elements, request.noise)?,
+                Some(checkpoint) => Run::resume(request.plan, elements, request.given, request.noise, checkpoint)?,
+                None => Run::new(request.plan, elements, request.given, request.noise)?,
             };
             Ok((prompt, guidance, run))
         });
@@ -115,7 +115,8 @@ impl<C> Member<C> {
 
     /// Its rows of the model's batch: the unconditional one first.
     pub(crate) fn rows(&self) -> impl Iterator<Item = Row<'_, C>> {
-        let row = |context| Row { latents: self.run.input(), timestep: self.run.timestep(), context };
+        let (latents, outputs, timestep) = (self.run.input(), self.run.elements(), self.run.timestep());
+        let row = move |context| Row { latents, outputs, timestep, context };
         self.guidance.iter().map(|(negative, _)| negative).chain([&self.prompt]).map(row)
     }
 

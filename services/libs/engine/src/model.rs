@@ -17,7 +17,7 @@ pub trait DenoiseModel {
     /// Memory that a prepared prompt of so many tokens takes, or a little more: what a request is charged before it is let in.
     fn context_bytes(&self, tokens: usize) -> usize;
 
-    /// Predicts the noise in each row: as many values as the row's latents have, in the order of the rows.
+    /// Predicts the noise in each row: `outputs` of each row, in the order of the rows.
     ///
     /// # Errors
     /// What the model says; every request of this batch ends with it.
@@ -27,8 +27,10 @@ pub trait DenoiseModel {
 /// One row of a batch. Rows are independent of each other: each has its own timestep and prompt.
 #[derive(Debug)]
 pub struct Row<'a, C> {
-    /// The model's input `[channels, height, width]`, scaled as the sampler wants it.
+    /// The model's input `[channels, height, width]`: the latents, scaled as the sampler wants them, and any further channels.
     pub latents: &'a [f32],
+    /// Values that the model answers with: those of the latents alone.
+    pub outputs: usize,
     /// The timestep, 0 to 999, possibly fractional.
     pub timestep: f32,
     /// The prepared prompt.

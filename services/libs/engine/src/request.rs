@@ -6,6 +6,7 @@ use darkroom_samplers::Plan;
 
 use crate::checkpoint::Checkpoint;
 use crate::events::Sender;
+use crate::given::Given;
 use crate::load::Remaining;
 use crate::model::NoiseSource;
 use crate::run;
@@ -26,6 +27,8 @@ pub struct DenoiseRequest {
     pub prompt_embeds: Vec<f32>,
     /// `None` leaves the unconditional half out: a guidance scale of exactly 1.
     pub guidance: Option<Guidance>,
+    /// What it begins from and keeps to besides noise.
+    pub given: Given,
     /// The initial latents and all later noise.
     pub noise: Box<dyn NoiseSource>,
     /// Predict x₀ at every n-th step; 0 never does.
@@ -46,7 +49,7 @@ impl DenoiseRequest {
     /// What it takes to run, where a prepared prompt takes `context_bytes`. Texts that requests share are charged to each.
     pub(crate) fn cost(&self, context_bytes: usize) -> Cost {
         let rows = self.rows();
-        let held = run::held_bytes(&self.plan, self.elements(), rows);
+        let held = run::held_bytes(&self.plan, self.elements(), &self.given, rows);
         Cost { size: self.size, rows, bytes: held.saturating_add(context_bytes.saturating_mul(rows)) }
     }
 

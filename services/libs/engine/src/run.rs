@@ -5,6 +5,7 @@ use darkroom_samplers::{Evaluation, LATENTS, Plan, Source};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::RunError;
+use crate::given::{Given, Keep};
 use crate::model::NoiseSource;
 use crate::update::{self, Operands, Scratch};
 
@@ -17,7 +18,9 @@ pub struct Run {
     /// Index of the next evaluation.
     next: usize,
     states: Vec<Vec<f32>>,
+    /// The latents as the model sees them, and behind them the further channels that it sees.
     input: Vec<f32>,
+    keep: Option<Keep>,
     noise: Box<dyn NoiseSource>,
     /// The draws of one evaluation. The first `drawn` draws of the sequence after the initial latents are used up.
     draws: Vec<Vec<f32>>,
@@ -29,15 +32,16 @@ impl Run {
     /// Draws the initial latents of `elements` values and stands before the first evaluation.
     ///
     /// # Errors
-    /// [`RunError::Plan`] when the plan reads a tensor that does not exist or noise that was drawn before.
-    pub fn new(plan: Plan, elements: usize, mut noise: Box<dyn NoiseSource>) -> Result<Self, RunError> {
+    /// [`RunError::Plan`] when the plan reads a tensor that does not exist or noise that was drawn before, or when what is given
+    /// does not fit it.
+    pub fn new(plan: Plan, elements: usize, given: Given, mut noise: Box<dyn NoiseSource>) -> Result<Self, RunError> {
         let sizes = check(&plan)?;
+        given.check(&plan, elements)?;
         let mut states = vec![vec![0.0; elements]; plan.num_states];
         noise.fill(&mut states[LATENTS]);
-        for value in &mut states[LATENTS] {
-            *value = (f64::from(*value) * plan.init_noise_sigma) as f32;
-        }
-        Ok(Self::at(plan, &sizes, 0, states, noise, 0))
+        let initial_noise = given.mask.is_some().then(|| states[LATENTS].clone());
+        given.begin(&plan.initial, &mut states[LATENTS]);
+        Ok(Self::at(plan, &sizes, 0, states, given.kept(initial_noise), noise, 0))
     }
 
     /// Stands where `checkpoint` was made, with `noise` (the request's own, from its start) moved to its place in the
@@ -48,17 +52,24 @@ impl Run {
     pub fn resume(
         plan: Plan,
         elements: usize,
+        given: Given,
         mut noise: Box<dyn NoiseSource>,
         checkpoint: Checkpoint,
     ) -> Result<Self, RunError> {
         let sizes = check(&plan)?;
+        given.check(&plan, elements)?;
         checkpoint.check(&plan, elements)?;
         let Checkpoint { evaluation, states, noise_draws, .. } = checkpoint;
         // The initial latents came first.
-        for _ in 0..=noise_draws {
+        let initial_noise = given.mask.is_some().then(|| {
+            let mut draw = vec![0.0; elements];
+            noise.fill(&mut draw);
+            draw
+        });
+        for _ in usize::from(initial_noise.is_some())..=noise_draws {
             noise.skip(elements);
         }
-        Ok(Self::at(plan, &sizes, evaluation, states, noise, noise_draws))
+        Ok(Self::at(plan, &sizes, evaluation, states, given.kept(initial_noise), noise, noise_draws))
     }
 
     fn at(
@@ -66,14 +77,18 @@ impl Run {
         sizes: &Sizes,
         next: usize,
         states: Vec<Vec<f32>>,
+        (keep, mut further_channels): (Option<Keep>, Vec<f32>),
         noise: Box<dyn NoiseSource>,
         drawn: usize,
     ) -> Self {
         let elements = states[LATENTS].len();
+        let mut input = vec![0.0; elements];
+        input.append(&mut further_channels);
         Self {
             next,
             states,
-            input: vec![0.0; elements],
+            input,
+            keep,
             noise,
             draws: vec![vec![0.0; elements]; sizes.draws],
             drawn,
@@ -123,7 +138,7 @@ impl Run {
         self.evaluation().map(|evaluation| evaluation.step).filter(|step| *step > before)
     }
 
-    /// Scales the latents as the next evaluation wants them.
+    /// Scales the latents as the next evaluation wants them; further channels stay as they are.
     pub fn prepare_input(&mut self) {
         let Some(evaluation) = self.plan.evaluations.get(self.next) else { return };
         for (input, value) in self.input.iter_mut().zip(&self.states[evaluation.input]) {
@@ -134,6 +149,11 @@ impl Run {
     /// The model's input, as [`Run::prepare_input`] left it.
     pub fn input(&self) -> &[f32] {
         &self.input
+    }
+
+    /// Values of the latents.
+    pub fn elements(&self) -> usize {
+        self.states[LATENTS].len()
     }
 
     /// The timestep of the next evaluation.
@@ -169,6 +189,9 @@ impl Run {
         update::apply(&evaluation.updates, &mut self.states, &operands, &mut self.scratch);
         let finished = self.finishes_step();
         self.next += 1;
+        if let Some(keep) = &self.keep {
+            keep.put_back(&self.plan, self.next, &mut self.states);
+        }
         Ok(finished)
     }
 
@@ -180,15 +203,16 @@ impl Run {
 
 /// Memory that a run of `plan` on latents of `elements` values holds, with a checkpoint that waits for its reader and what
 /// the model answers for its rows.
-pub fn held_bytes(plan: &Plan, elements: usize, rows: usize) -> usize {
+pub fn held_bytes(plan: &Plan, elements: usize, given: &Given, rows: usize) -> usize {
     let mut drawn = 0;
     let draws = plan.evaluations.iter().map(|evaluation| {
         let draws = draws_until(evaluation, drawn);
         drawn += draws;
         draws
     });
-    let tensors = 2 * plan.num_states + 1 + draws.max().unwrap_or(0) + rows;
-    elements.saturating_mul(tensors).saturating_mul(size_of::<f32>())
+    let tensors = 2 * plan.num_states + 1 + draws.max().unwrap_or(0) + rows + given.held_tensors();
+    let further = given.further_channels.len();
+    elements.saturating_mul(tensors).saturating_add(further).saturating_mul(size_of::<f32>())
 }
 
 /// The draws of noise, after the initial latents, that the evaluations before this one use up.

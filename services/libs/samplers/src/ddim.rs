@@ -4,13 +4,23 @@
 //! both visit the same timesteps, CompVis' `DDIMSampler`.
 
 use crate::config::TimestepSpacing;
+use crate::level::Level;
 use crate::plan::{Evaluation, LATENTS, Plan, Source, Update};
+use crate::planning::Steps;
 use crate::sampler::Sampler;
 use crate::schedule::NoiseSchedule;
+use crate::start::{Initial, Start, StrengthWay};
 
-pub(crate) fn plan(schedule: &NoiseSchedule, n: usize, eta: f64) -> Plan {
-    let timesteps = schedule.spacing(TimestepSpacing::Leading).whole(n);
-    let stride = (schedule.num_train_timesteps() / n) as i64;
+pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps, eta: f64) -> Plan {
+    let timesteps = schedule.spacing(TimestepSpacing::Leading).whole(steps.n).split_off(steps.skipped);
+    let stride = (schedule.num_train_timesteps() / steps.n) as i64;
+    let first = timesteps.first().copied().unwrap_or_default();
+    let noised = match steps.start {
+        // Its noise is that of the timestep before, or as far from it where there is none.
+        Start::Strength { way: StrengthWay::CompVis, .. } => first + stride,
+        Start::Strength { way: StrengthWay::Diffusers, .. } | Start::Noise => first,
+    };
+    let initial = steps.initial(1.0, Initial::picture(Level::of_alpha_cumprod(schedule.alpha_cumprod(noised))));
     let evaluations = timesteps.iter().enumerate().map(|(i, &timestep)| {
         // diffusers steps by the whole stride under every spacing, even where the next timestep lies elsewhere.
         let (latents, output, noise) = transfer_with_noise(schedule, timestep, timestep - stride, eta);
@@ -24,7 +34,7 @@ pub(crate) fn plan(schedule: &NoiseSchedule, n: usize, eta: f64) -> Plan {
             pred_original: pred_original(schedule.alpha_cumprod(timestep)),
         }
     });
-    Plan::new(Sampler::Ddim, n, 1.0, evaluations.collect())
+    Plan::new(Sampler::Ddim, steps.taken(), initial, evaluations.collect())
 }
 
 /// x₀ = (x − √(1 − ᾱ) · ε) / √ᾱ, as the coefficients of x and ε.

@@ -6,6 +6,7 @@
 //! is one of Euler's. So n steps take 2 · n − 1 evaluations.
 
 use crate::plan::{LATENTS, Plan, Source, StateId, Update};
+use crate::planning::Steps;
 use crate::sampler::Sampler;
 use crate::schedule::NoiseSchedule;
 use crate::sigma_path::{SigmaPath, evaluation};
@@ -13,9 +14,9 @@ use crate::sigma_path::{SigmaPath, evaluation};
 /// The middle of the step, which the second evaluation looks at. The latents wait at its beginning.
 const MIDDLE: StateId = 1;
 
-pub(crate) fn plan(schedule: &NoiseSchedule, n: usize) -> Plan {
-    let path = SigmaPath::new(schedule, n);
-    let mut evaluations = Vec::with_capacity(2 * n - 1);
+pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
+    let path = SigmaPath::new(schedule, steps);
+    let mut evaluations = Vec::with_capacity(2 * path.len());
     for step in path.steps() {
         let moved = |target, to: f64| {
             vec![Update::new(target, [(Source::State(LATENTS), 1.0), (Source::ModelOutput, to - step.sigma)])]
@@ -31,17 +32,23 @@ pub(crate) fn plan(schedule: &NoiseSchedule, n: usize) -> Plan {
         evaluations.push(evaluation(LATENTS, step.timestep, step.sigma, step.index, half));
         evaluations.push(evaluation(MIDDLE, schedule.timestep(middle), middle, finished, whole));
     }
-    Plan::new(Sampler::Dpm2, n, path.init_noise_sigma, evaluations)
+    Plan::new(Sampler::Dpm2, path.len(), path.initial, evaluations)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::ScheduleConfig;
+    use crate::sampler::PlanRequest;
+
+    fn plan(n: usize) -> Plan {
+        let schedule = NoiseSchedule::new(&ScheduleConfig::default()).unwrap();
+        schedule.plan(&PlanRequest::new(Sampler::Dpm2, n)).unwrap()
+    }
 
     #[test]
     fn the_second_evaluation_of_a_step_lies_between_the_first_ones() {
-        let plan = plan(&NoiseSchedule::new(&ScheduleConfig::default()).unwrap(), 20);
+        let plan = plan(20);
         let steps: Vec<usize> = plan.evaluations.iter().map(|evaluation| evaluation.step).collect();
         assert_eq!((steps.len(), &steps[..4], steps[38]), (39, &[0, 1, 1, 2][..], 20));
         assert!(plan.evaluations.windows(2).all(|pair| pair[1].timestep < pair[0].timestep));
@@ -49,7 +56,7 @@ mod tests {
 
     #[test]
     fn a_single_step_takes_one() {
-        let plan = plan(&NoiseSchedule::new(&ScheduleConfig::default()).unwrap(), 1);
+        let plan = plan(1);
         assert_eq!((plan.num_evaluations(), plan.num_states, plan.evaluations[0].step), (1, 1, 1));
     }
 }

@@ -6,14 +6,17 @@
 use crate::config::TimestepSpacing;
 use crate::level::{Level, extrapolation};
 use crate::plan::{Evaluation, LATENTS, Plan, Source, StateId, Update};
+use crate::planning::Steps;
 use crate::sampler::Sampler;
 use crate::schedule::NoiseSchedule;
+use crate::start::Initial;
 
 /// x₀ as the evaluation before predicted it.
 const PREVIOUS_ORIGINAL: StateId = 1;
 
-pub(crate) fn plan(schedule: &NoiseSchedule, n: usize) -> Plan {
-    let timesteps = schedule.spacing(TimestepSpacing::Linspace).whole_above_zero(n);
+pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
+    let timesteps = schedule.spacing(TimestepSpacing::Linspace).whole_above_zero(steps.n).split_off(steps.skipped);
+    let n = timesteps.len();
     let mut levels: Vec<Level> = timesteps.iter().map(|&t| Level::new(schedule.sigma(t as f32))).collect();
     levels.push(Level::new(0.0));
     let evaluations = levels.windows(2).zip(&timesteps).enumerate().map(|(i, (pair, &timestep))| {
@@ -49,6 +52,6 @@ pub(crate) fn plan(schedule: &NoiseSchedule, n: usize) -> Plan {
             pred_original: (latents, output),
         }
     });
-    let evaluations = evaluations.collect();
-    Plan::new(Sampler::DpmSolverPlusPlus2M, n, 1.0, evaluations)
+    let initial = steps.initial(1.0, Initial::picture(levels[0]));
+    Plan::new(Sampler::DpmSolverPlusPlus2M, n, initial, evaluations.collect())
 }

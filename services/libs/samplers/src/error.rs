@@ -55,6 +55,17 @@ pub enum PlanError {
     /// Not a share of the full variance.
     #[error("eta is {0}: it must be 0 to 1")]
     Eta(f64),
+    /// No part of a picture's noising, or so small a one that no step remains.
+    #[error("strength is {strength}: with {num_inference_steps} steps it must be {} to 1", 1.0 / *.num_inference_steps as f64)]
+    Strength {
+        /// What was asked for.
+        strength: f64,
+        /// Of so many steps.
+        num_inference_steps: usize,
+    },
+    /// Only DDIM begins from a picture as CompVis' script does.
+    #[error("CompVis begins from a picture with ddim alone: for {0} use the way of diffusers")]
+    CompVisStart(Sampler),
     /// Only DDIM has an eta.
     #[error("eta is {eta}, but the sampler {sampler} has none: leave it 0 or use ddim")]
     EtaUnused {

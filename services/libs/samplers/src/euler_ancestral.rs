@@ -4,19 +4,20 @@
 //! DDPM's posterior (DDIM with an eta of 1) and the deterministic part is one Euler step.
 
 use crate::plan::{LATENTS, Plan, Source, Update};
+use crate::planning::Steps;
 use crate::sampler::Sampler;
 use crate::schedule::NoiseSchedule;
 use crate::sigma_path::{SigmaPath, evaluation};
 
-pub(crate) fn plan(schedule: &NoiseSchedule, n: usize) -> Plan {
-    let path = SigmaPath::new(schedule, n);
+pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
+    let path = SigmaPath::new(schedule, steps);
     let evaluations = path.steps().map(|step| {
         let (down, up) = ancestral(step.sigma, step.next_sigma);
         let terms = [(Source::State(LATENTS), 1.0), (Source::ModelOutput, down - step.sigma)];
         let update = Update::new(LATENTS, terms).with_noise(step.index, up);
         evaluation(LATENTS, step.timestep, step.sigma, step.index + 1, vec![update])
     });
-    Plan::new(Sampler::EulerAncestral, n, path.init_noise_sigma, evaluations.collect())
+    Plan::new(Sampler::EulerAncestral, path.len(), path.initial, evaluations.collect())
 }
 
 /// `(down, up)` with down² + up² = next²: where the deterministic part ends, and how much noise is added there.

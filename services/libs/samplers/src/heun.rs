@@ -5,6 +5,7 @@
 //! there is no slope, and is one of Euler's. So n steps take 2 · n − 1 evaluations.
 
 use crate::plan::{LATENTS, Plan, Source, StateId, Update};
+use crate::planning::Steps;
 use crate::sampler::Sampler;
 use crate::schedule::NoiseSchedule;
 use crate::sigma_path::{SigmaPath, evaluation};
@@ -12,9 +13,9 @@ use crate::sigma_path::{SigmaPath, evaluation};
 /// The end of the step as its first slope alone predicts it, which the second evaluation looks at.
 const PREDICTED: StateId = 1;
 
-pub(crate) fn plan(schedule: &NoiseSchedule, n: usize) -> Plan {
-    let path = SigmaPath::new(schedule, n);
-    let mut evaluations = Vec::with_capacity(2 * n - 1);
+pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
+    let path = SigmaPath::new(schedule, steps);
+    let mut evaluations = Vec::with_capacity(2 * path.len());
     for step in path.steps() {
         let length = step.next_sigma - step.sigma;
         let moved = |target, by| Update::new(target, [(Source::State(LATENTS), 1.0), (Source::ModelOutput, by)]);
@@ -29,17 +30,23 @@ pub(crate) fn plan(schedule: &NoiseSchedule, n: usize) -> Plan {
         let second = vec![moved(LATENTS, length / 2.0)];
         evaluations.push(evaluation(PREDICTED, next_timestep, step.next_sigma, finished, second));
     }
-    Plan::new(Sampler::Heun, n, path.init_noise_sigma, evaluations)
+    Plan::new(Sampler::Heun, path.len(), path.initial, evaluations)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::ScheduleConfig;
+    use crate::sampler::PlanRequest;
+
+    fn plan(n: usize) -> Plan {
+        let schedule = NoiseSchedule::new(&ScheduleConfig::default()).unwrap();
+        schedule.plan(&PlanRequest::new(Sampler::Heun, n)).unwrap()
+    }
 
     #[test]
     fn every_step_but_the_last_takes_two_evaluations() {
-        let plan = plan(&NoiseSchedule::new(&ScheduleConfig::default()).unwrap(), 3);
+        let plan = plan(3);
         let seen: Vec<_> = plan.evaluations.iter().map(|e| (e.timestep, e.step, e.input)).collect();
         let expected =
             [(999.0, 0, LATENTS), (499.5, 1, PREDICTED), (499.5, 1, LATENTS), (0.0, 2, PREDICTED), (0.0, 3, LATENTS)];
@@ -48,7 +55,7 @@ mod tests {
 
     #[test]
     fn a_single_step_takes_one() {
-        let plan = plan(&NoiseSchedule::new(&ScheduleConfig::default()).unwrap(), 1);
+        let plan = plan(1);
         assert_eq!((plan.num_evaluations(), plan.num_states, plan.evaluations[0].step), (1, 1, 1));
     }
 }

@@ -9,6 +9,11 @@ pub(crate) struct Level {
 }
 
 impl Level {
+    /// From ᾱ: the square of α.
+    pub(crate) fn of_alpha_cumprod(alpha_cumprod: f64) -> Self {
+        Self { alpha: alpha_cumprod.sqrt(), sigma: (1.0 - alpha_cumprod).sqrt() }
+    }
+
     /// From noise in units of the picture.
     pub(crate) fn new(sigma: f64) -> Self {
         let alpha = 1.0 / sigma.hypot(1.0);

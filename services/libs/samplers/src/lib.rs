@@ -8,7 +8,7 @@
 //! use darkroom_samplers::{NoiseSchedule, PlanRequest, Sampler, ScheduleConfig};
 //!
 //! let schedule = NoiseSchedule::new(&ScheduleConfig::default())?;
-//! let plan = schedule.plan(&PlanRequest { sampler: Sampler::Plms, num_inference_steps: 50, eta: 0.0 })?;
+//! let plan = schedule.plan(&PlanRequest::new(Sampler::Plms, 50))?;
 //! assert_eq!(plan.num_evaluations(), 51);
 //! assert_eq!(plan.evaluations[0].timestep, 981.0);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -29,6 +29,7 @@ mod plms;
 mod sampler;
 mod schedule;
 mod sigma_path;
+mod start;
 mod timesteps;
 mod unipc;
 
@@ -37,3 +38,4 @@ pub use error::{ParseError, PlanError, ScheduleError};
 pub use plan::{Evaluation, LATENTS, Plan, Source, StateId, Term, Update};
 pub use sampler::{Cost, PlanRequest, Sampler};
 pub use schedule::NoiseSchedule;
+pub use start::{Initial, Start, StrengthWay};

@@ -1,6 +1,7 @@
 //! The form that every sampler takes: model evaluations and the linear updates between them.
 
 use crate::sampler::Sampler;
+use crate::start::Initial;
 
 /// Names a state tensor of a plan: `0..num_states`, all of the latents' shape.
 pub type StateId = usize;
@@ -10,16 +11,17 @@ pub const LATENTS: StateId = 0;
 
 /// Everything a sampler does for one request, decided before it starts.
 ///
-/// Before the first evaluation, state [`LATENTS`] is `init_noise_sigma` times unit normal noise and no other state is read
-/// before it is written. After the last one, state [`LATENTS`] is the result.
+/// Before the first evaluation, state [`LATENTS`] is what `initial` says and no other state is read before it is written. After
+/// the last one, state [`LATENTS`] is the result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// Whose plan it is.
     pub sampler: Sampler,
-    /// The steps that were asked for. Evaluations can be more: see [`Evaluation::step`].
+    /// The steps that are taken: fewer than were asked for where it begins from a picture. Evaluations can be more: see
+    /// [`Evaluation::step`].
     pub num_inference_steps: usize,
-    /// Standard deviation of the initial latents.
-    pub init_noise_sigma: f64,
+    /// The initial latents.
+    pub initial: Initial,
     /// How many state tensors the updates name.
     pub num_states: usize,
     /// What is done, in order.
@@ -39,7 +41,8 @@ pub struct Evaluation {
     pub input_scale: f64,
     /// What changes, all at once: every right-hand side reads the states as they were before this evaluation.
     pub updates: Vec<Update>,
-    /// `(a, b)` of the predicted x₀: `a · state[input] + b · model output`, with the input unscaled.
+    /// `(a, b)` of the predicted x₀: `a · state[input] + b · model output`, with the input unscaled. So the input consists of
+    /// `1 / a` of the picture and `-b / a` of noise.
     pub pred_original: (f64, f64),
 }
 
@@ -80,12 +83,12 @@ impl Plan {
     pub(crate) fn new(
         sampler: Sampler,
         num_inference_steps: usize,
-        init_noise_sigma: f64,
+        initial: Initial,
         evaluations: Vec<Evaluation>,
     ) -> Self {
         let targets = evaluations.iter().flat_map(|evaluation| &evaluation.updates).map(|update| update.target);
         let num_states = 1 + targets.max().unwrap_or(LATENTS);
-        Self { sampler, num_inference_steps, init_noise_sigma, num_states, evaluations }
+        Self { sampler, num_inference_steps, initial, num_states, evaluations }
     }
 
     /// How often the model runs.

@@ -6,9 +6,12 @@
 
 use crate::config::TimestepSpacing;
 use crate::ddim::{pred_original, transfer};
+use crate::level::Level;
 use crate::plan::{Evaluation, LATENTS, Plan, Source, StateId, Update};
+use crate::planning::Steps;
 use crate::sampler::Sampler;
 use crate::schedule::NoiseSchedule;
+use crate::start::Initial;
 
 /// The latents of the first step wait here for its second evaluation. The second output to be kept comes here later.
 const FIRST_LATENTS: StateId = 2;
@@ -18,22 +21,26 @@ fn kept(i: usize) -> StateId {
     1 + i % 3
 }
 
-pub(crate) fn plan(schedule: &NoiseSchedule, n: usize) -> Plan {
-    let timesteps = schedule.spacing(TimestepSpacing::Leading).whole(n);
-    let stride = (schedule.num_train_timesteps() / n) as i64;
-    let mut evaluations = Vec::with_capacity(n + 1);
-    for (i, &timestep) in timesteps.iter().enumerate() {
-        let is_last = i + 1 == n;
-        evaluations.push(match i {
-            0 => predict(schedule, timestep, timestep - stride, is_last),
-            _ => multistep(schedule, timestep, timestep - stride, i, is_last),
-        });
-        // The step is taken once more, from where it began, with the slope averaged over both of its ends.
-        if let (0, Some(&next)) = (i, timesteps.get(1)) {
-            evaluations.push(correct(schedule, next + stride, next));
-        }
+pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
+    let mut timesteps = schedule.spacing(TimestepSpacing::Leading).whole(steps.n);
+    let stride = (schedule.num_train_timesteps() / steps.n) as i64;
+    // The first step is taken twice, and its end looked at twice. What is passed over is passed over in this list.
+    if let Some(&second) = timesteps.get(1) {
+        timesteps.insert(1, second);
     }
-    Plan::new(Sampler::Plms, n, 1.0, evaluations)
+    let timesteps = timesteps.split_off(steps.skipped);
+    let first = timesteps.first().copied().unwrap_or_default();
+    let initial = steps.initial(1.0, Initial::picture(Level::of_alpha_cumprod(schedule.alpha_cumprod(first))));
+    let evaluations = timesteps.iter().enumerate().map(|(i, &timestep)| {
+        let is_last = i + 1 == timesteps.len();
+        match i {
+            0 => predict(schedule, timestep, timestep - stride, is_last),
+            // From where the step began, with the slope averaged over both of its ends.
+            1 => correct(schedule, timestep + stride, timestep),
+            _ => multistep(schedule, timestep, timestep - stride, i - 1, is_last),
+        }
+    });
+    Plan::new(Sampler::Plms, steps.taken(), initial, evaluations.collect())
 }
 
 /// The first evaluation: a first-order step, which is all when there is only one step.
@@ -110,10 +117,16 @@ fn evaluation(schedule: &NoiseSchedule, timestep: i64, step: usize, updates: Vec
 mod tests {
     use super::*;
     use crate::config::ScheduleConfig;
+    use crate::sampler::PlanRequest;
+
+    fn plan(n: usize) -> Plan {
+        let schedule = NoiseSchedule::new(&ScheduleConfig::default()).unwrap();
+        schedule.plan(&PlanRequest::new(Sampler::Plms, n)).unwrap()
+    }
 
     #[test]
     fn the_first_step_takes_two_evaluations() {
-        let plan = plan(&NoiseSchedule::new(&ScheduleConfig::default()).unwrap(), 50);
+        let plan = plan(50);
         let steps: Vec<usize> = plan.evaluations.iter().map(|evaluation| evaluation.step).collect();
         assert_eq!((steps.len(), &steps[..4], steps[50]), (51, &[0, 1, 2, 3][..], 50));
         let timesteps: Vec<f32> = plan.evaluations.iter().map(|evaluation| evaluation.timestep).collect();
@@ -123,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_single_step_takes_one() {
-        let plan = plan(&NoiseSchedule::new(&ScheduleConfig::default()).unwrap(), 1);
+        let plan = plan(1);
         assert_eq!((plan.num_evaluations(), plan.num_states, plan.evaluations[0].step), (1, 1, 1));
     }
 }

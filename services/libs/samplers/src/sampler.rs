@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::ParseError;
+use crate::start::Start;
 
 /// A way from noise to a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,6 +103,16 @@ pub struct PlanRequest {
     pub num_inference_steps: usize,
     /// DDIM's share of the posterior's noise, 0 (none) to 1 (all of it, as DDPM). 0 for other samplers.
     pub eta: f64,
+    /// Where it begins.
+    pub start: Start,
+}
+
+impl PlanRequest {
+    /// From noise, as the sampler's class has it.
+    #[must_use]
+    pub fn new(sampler: Sampler, num_inference_steps: usize) -> Self {
+        Self { sampler, num_inference_steps, eta: 0.0, start: Start::Noise }
+    }
 }
 
 #[cfg(test)]

@@ -5,15 +5,16 @@
 
 use crate::config::TimestepSpacing;
 use crate::plan::{Evaluation, StateId, Update};
+use crate::planning::Steps;
 use crate::schedule::NoiseSchedule;
+use crate::start::Initial;
 
 /// Where the steps begin and end, as diffusers' Euler, Heun and KDPM2 schedulers choose it with their defaults.
 pub(crate) struct SigmaPath {
     timesteps: Vec<f32>,
     /// One more than timesteps: the last is 0.
     sigmas: Vec<f64>,
-    /// Standard deviation of the initial latents.
-    pub(crate) init_noise_sigma: f64,
+    pub(crate) initial: Initial,
 }
 
 /// From one σ to the next.
@@ -27,9 +28,9 @@ pub(crate) struct SigmaStep {
 }
 
 impl SigmaPath {
-    pub(crate) fn new(schedule: &NoiseSchedule, n: usize) -> Self {
+    pub(crate) fn new(schedule: &NoiseSchedule, steps: Steps) -> Self {
         let spacing = schedule.spacing(TimestepSpacing::Linspace);
-        let timesteps = spacing.fractional(n);
+        let timesteps = spacing.fractional(steps.n).split_off(steps.skipped);
         let sigmas: Vec<f64> = timesteps.iter().map(|&t| schedule.sigma(t)).chain([0.0]).collect();
         let sigma_max = sigmas.first().copied().unwrap_or(0.0);
         let init_noise_sigma = match spacing.kind {
@@ -37,7 +38,13 @@ impl SigmaPath {
             // The first timestep is not the last trained one: what it would hold of the picture counts too.
             TimestepSpacing::Leading => sigma_max.hypot(1.0),
         };
-        Self { timesteps, sigmas, init_noise_sigma }
+        let initial = steps.initial(init_noise_sigma, Initial { original: 1.0, noise: sigma_max });
+        Self { timesteps, sigmas, initial }
+    }
+
+    /// How many steps it has.
+    pub(crate) fn len(&self) -> usize {
+        self.timesteps.len()
     }
 
     pub(crate) fn steps(&self) -> impl Iterator<Item = SigmaStep> + '_ {

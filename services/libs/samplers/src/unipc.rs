@@ -12,16 +12,19 @@
 use crate::config::TimestepSpacing;
 use crate::level::{Level, extrapolation};
 use crate::plan::{Evaluation, LATENTS, Plan, Source, StateId, Update};
+use crate::planning::Steps;
 use crate::sampler::Sampler;
 use crate::schedule::NoiseSchedule;
+use crate::start::Initial;
 
 /// x₀ as the evaluation before predicted it.
 const PREVIOUS_ORIGINAL: StateId = 1;
 /// The corrected latents of the coming evaluation but for their share of the x₀ that it will predict.
 const HALF_CORRECTED: StateId = 2;
 
-pub(crate) fn plan(schedule: &NoiseSchedule, n: usize) -> Plan {
-    let timesteps = schedule.spacing(TimestepSpacing::Linspace).whole_above_zero(n);
+pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
+    let timesteps = schedule.spacing(TimestepSpacing::Linspace).whole_above_zero(steps.n).split_off(steps.skipped);
+    let n = timesteps.len();
     let levels: Vec<Level> = timesteps.iter().map(|&t| Level::new(schedule.sigma(t as f32))).collect();
     let mut evaluations = Vec::with_capacity(n);
     let mut came_by = None;
@@ -50,7 +53,8 @@ pub(crate) fn plan(schedule: &NoiseSchedule, n: usize) -> Plan {
             pred_original,
         });
     }
-    Plan::new(Sampler::UniPc, n, 1.0, evaluations)
+    let initial = steps.initial(1.0, Initial::picture(levels[0]));
+    Plan::new(Sampler::UniPc, n, initial, evaluations)
 }
 
 /// `target` becomes x₀.
@@ -140,9 +144,11 @@ fn order_conditions(h: f64) -> (f64, f64) {
 mod tests {
     use super::*;
     use crate::config::ScheduleConfig;
+    use crate::sampler::PlanRequest;
 
     fn plan_of(n: usize) -> Plan {
-        plan(&NoiseSchedule::new(&ScheduleConfig::default()).unwrap(), n)
+        let schedule = NoiseSchedule::new(&ScheduleConfig::default()).unwrap();
+        schedule.plan(&PlanRequest::new(Sampler::UniPc, n)).unwrap()
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod synthetic;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use darkroom_samplers::{LATENTS, NoiseSchedule, Plan, PlanRequest, Sampler, ScheduleConfig};
+use darkroom_samplers::{LATENTS, NoiseSchedule, Plan, PlanRequest, Sampler, ScheduleConfig, Start, StrengthWay};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use synthetic::Run;
@@ -32,6 +32,11 @@ struct Case {
     num_inference_steps: usize,
     eta: f64,
     config: Config,
+    strength: Option<f64>,
+    way: Option<String>,
+    /// What it begins from, with a strength.
+    #[serde(default)]
+    original: Vec<f64>,
     initial_noise: Vec<f64>,
     init_noise_sigma: f64,
     noise: Vec<Vec<f64>>,
@@ -78,11 +83,13 @@ fn plan(case: &Case) -> Plan {
         set_alpha_to_one: case.config.set_alpha_to_one,
         ..ScheduleConfig::default()
     };
-    let request = PlanRequest {
-        sampler: case.sampler.parse().unwrap(),
-        num_inference_steps: case.num_inference_steps,
-        eta: case.eta,
+    let start = match (case.strength, case.way.as_deref()) {
+        (Some(strength), Some("diffusers")) => Start::Strength { strength, way: StrengthWay::Diffusers },
+        (Some(strength), Some("compvis")) => Start::Strength { strength, way: StrengthWay::CompVis },
+        _ => Start::Noise,
     };
+    let sampler = case.sampler.parse().unwrap();
+    let request = PlanRequest { eta: case.eta, start, ..PlanRequest::new(sampler, case.num_inference_steps) };
     NoiseSchedule::new(&schedule).unwrap().plan(&request).unwrap()
 }
 
@@ -98,14 +105,21 @@ fn check(file: &str) {
     for case in read::<Trajectories>(file).cases {
         let plan = plan(&case);
         let name = format!(
-            "{} n={} eta={} {:?}/{:?}",
-            case.sampler, case.num_inference_steps, case.eta, case.config.timestep_spacing, case.config.steps_offset
+            "{} n={} eta={} strength={:?} {:?}/{:?}",
+            case.sampler,
+            case.num_inference_steps,
+            case.eta,
+            case.strength,
+            case.config.timestep_spacing,
+            case.config.steps_offset
         );
         assert_eq!(plan.num_evaluations(), case.evaluations.len(), "{name}");
-        let sigma = plan.init_noise_sigma / case.init_noise_sigma;
-        assert!((sigma - 1.0).abs() < TOLERANCE, "{name}: init_noise_sigma is off by a factor of {sigma}");
+        if case.strength.is_none() {
+            let sigma = plan.initial.noise / case.init_noise_sigma;
+            assert!((sigma - 1.0).abs() < TOLERANCE, "{name}: init_noise_sigma is off by a factor of {sigma}");
+        }
 
-        let mut run = Run::new(&plan, &case.initial_noise);
+        let mut run = Run::new(&plan, &case.original, &case.initial_noise);
         for (i, expected) in case.evaluations.iter().enumerate() {
             let difference = (plan.evaluations[i].timestep - expected.timestep).abs();
             assert!(
@@ -172,6 +186,11 @@ fn unipc_follows_diffusers() {
 }
 
 #[test]
+fn beginnings_from_a_picture_follow_diffusers() {
+    check("strength.json");
+}
+
+#[test]
 fn plms_and_ddim_follow_compvis() {
     check("compvis.json");
 }
@@ -187,7 +206,7 @@ fn timesteps_are_those_of_diffusers_for_every_number_of_steps() {
         for (n, fingerprint) in (1..).zip(fingerprints) {
             // Where diffusers gives no n trained timesteps there is nothing to follow.
             let Some(fingerprint) = fingerprint else { continue };
-            let request = PlanRequest { sampler, num_inference_steps: n, eta: 0.0 };
+            let request = PlanRequest::new(sampler, n);
             let mut evaluations = schedule.plan(&request).unwrap().evaluations;
             if sampler == Sampler::Plms && n > 1 {
                 // The first step's second evaluation.

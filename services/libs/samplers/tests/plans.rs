@@ -16,7 +16,10 @@ const SPACINGS: [Option<TimestepSpacing>; 4] =
 
 fn plan(config: &ScheduleConfig, sampler: Sampler, num_inference_steps: usize, eta: f64) -> Plan {
     let eta = if sampler == Sampler::Ddim { eta } else { 0.0 };
-    NoiseSchedule::new(config).unwrap().plan(&PlanRequest { sampler, num_inference_steps, eta }).unwrap()
+    NoiseSchedule::new(config)
+        .unwrap()
+        .plan(&PlanRequest { eta, ..PlanRequest::new(sampler, num_inference_steps) })
+        .unwrap()
 }
 
 /// Everything that whoever runs a plan relies on.
@@ -29,7 +32,7 @@ fn check(plan: &Plan, most_timestep: f32) {
         _ => n,
     };
     assert_eq!(plan.num_evaluations(), evaluations, "{name}");
-    assert!(plan.init_noise_sigma.is_finite() && plan.init_noise_sigma > 0.0, "{name}");
+    assert!(plan.initial.noise.is_finite() && plan.initial.noise > 0.0, "{name}");
 
     let mut written = vec![false; plan.num_states];
     written[LATENTS] = true;
@@ -130,7 +133,7 @@ fn a_model_that_knows_the_picture_is_followed_to_it() {
         for n in [1, 2, 3, 5, 30] {
             let config = ScheduleConfig { set_alpha_to_one: Some(true), ..ScheduleConfig::default() };
             let plan = plan(&config, sampler, n, eta);
-            let mut run = Run::new(&plan, &[1.0, -0.4, 0.3, 1.9]);
+            let mut run = Run::new(&plan, &[], &[1.0, -0.4, 0.3, 1.9]);
             for evaluation in &plan.evaluations {
                 // The noise for which the predicted picture is this one.
                 let (a, b) = evaluation.pred_original;

@@ -39,7 +39,7 @@ impl ImageTask {
     pub(super) async fn denoise(&self, index: u32, mut slot: Slot) -> Result<(Tensor, Slot), Status> {
         let started = Instant::now();
         let mut kept = Kept { track: Track::default(), bytes: 0, metrics: Arc::clone(&self.calls.metrics) };
-        let evaluations = self.model.evaluations(&self.job.sampler, self.job.num_inference_steps).into();
+        let evaluations = self.model.evaluations(&self.job.sampler, self.job.steps()).into();
         let pin = &self.model.pins.denoiser;
         let mut attempts = Attempts::new(&self.calls, Stage::Denoiser, pin, evaluations, self.deadline);
         let mut from: Option<Checkpoint> = None;
@@ -160,6 +160,7 @@ impl ImageTask {
             preview_every: job.preview_every,
             resume_from,
             attempt,
+            init: self.init.as_ref().map(|init| init.of_picture(index)),
         }
     }
 }

@@ -15,6 +15,8 @@ use crate::picture::{self, PictureError, Rgb};
 use crate::stages::Stage;
 use crate::stages::calls::Calls;
 
+use super::init::EncodedInit;
+
 /// What the pictures of a request share.
 pub(super) struct ImageTask {
     pub(super) calls: Arc<Calls>,
@@ -25,6 +27,8 @@ pub(super) struct ImageTask {
     /// f32 [max_tokens, hidden_size].
     pub(super) prompt: Tensor,
     pub(super) negative: Option<Tensor>,
+    /// What they begin from.
+    pub(super) init: Option<EncodedInit>,
 }
 
 /// When a picture was denoised, and how long its decoding took.
@@ -67,7 +71,8 @@ impl ImageTask {
                 let size = [job.width, job.height];
                 let rgb = self.calls.decode(latents, size, &self.model, room, self.deadline).await?;
                 let decoded = Instant::now();
-                let data = picture::encode(rgb, format, parameters.clone()).await?;
+                let original = self.init.as_ref().and_then(EncodedInit::original);
+                let data = picture::encode(rgb, original, format, parameters.clone()).await?;
                 self.calls.metrics.picture_seconds(decoded.elapsed());
                 (Content::File { data, media_type: format.media_type() }, decoded - denoised)
             }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use darkroom_proto::tensor::{TensorError, TensorView};
 use darkroom_proto::v1::text_encoder_client::TextEncoderClient;
 use darkroom_proto::v1::vae_client::VaeClient;
-use darkroom_proto::v1::{DecodeRequest, Dtype, EncodeTextRequest, Tensor, TextEmbedding};
+use darkroom_proto::v1::{DecodeRequest, Dtype, EncodeRequest, EncodeTextRequest, Tensor, TextEmbedding};
 use darkroom_service_kit::status;
 use tokio::time::{timeout, timeout_at};
 use tonic::{Request, Response, Status};
@@ -139,6 +139,43 @@ impl Calls {
         let bytes = checked(worker, image.as_ref(), "image", Dtype::U8, &shape)?;
         self.metrics.received(Stage::Vae, bytes);
         Ok(Rgb { width, height, data: image.unwrap_or_default().data })
+    }
+
+    /// An 8-bit picture to latents, one `[latent_channels, height, width]` after the other for each of the request's draws.
+    pub(crate) async fn encode(
+        &self,
+        request: EncodeRequest,
+        model: &Model,
+        deadline: Option<Instant>,
+    ) -> Result<Tensor, Status> {
+        let started = Instant::now();
+        let _room = self.room(Stage::Vae, deadline).await?;
+        let call = |lease: Arc<Lease>| self.encode_once(lease, request.clone(), model, deadline);
+        let latents = self.retrying(Stage::Vae, model, deadline, call).await?;
+        self.metrics.stage_seconds(Stage::Vae, started.elapsed());
+        Ok(latents)
+    }
+
+    async fn encode_once(
+        &self,
+        lease: Arc<Lease>,
+        request: EncodeRequest,
+        model: &Model,
+        deadline: Option<Instant>,
+    ) -> Result<Tensor, Failure> {
+        let worker = lease.worker();
+        let (picture, draws) = (request.image.clone().unwrap_or_default(), request.seeds.len().max(1));
+        self.metrics.sent(Stage::Vae, picture.data.len() + request.mask.as_ref().map_or(0, |mask| mask.data.len()));
+        let mut client = VaeClient::new(worker.channel.clone())
+            .max_decoding_message_size(self.max_message_bytes)
+            .max_encoding_message_size(self.max_message_bytes);
+        let answer = bounded(worker, request, self.vae_timeout, deadline, |request| client.encode(request));
+        let latents = answer.await?.latents;
+        let side = |at: usize| picture.shape.get(at).map_or(0, |side| (side / model.factor) as usize);
+        let shape = [draws, model.latent_channels, side(0), side(1)];
+        let bytes = checked(worker, latents.as_ref(), "latents", Dtype::F32, &shape)?;
+        self.metrics.received(Stage::Vae, bytes);
+        Ok(latents.unwrap_or_default())
     }
 
     /// Makes a call on one worker after the other, until one answers or it is not the worker's fault.

@@ -252,7 +252,8 @@ impl Denoising {
 /// Of the tensors.
 fn sent_bytes(request: &DenoiseRequest) -> usize {
     let embeds = [request.prompt_embeds.as_ref(), request.negative_prompt_embeds.as_ref()];
+    let init = request.init.iter().flat_map(|init| [&init.latents, &init.mask, &init.masked_latents]).flatten();
     let states = request.resume_from.iter().flat_map(|checkpoint| &checkpoint.states);
-    let tensors = embeds.into_iter().flatten().chain(states.filter_map(|state| state.tensor.as_ref()));
+    let tensors = embeds.into_iter().flatten().chain(init).chain(states.filter_map(|state| state.tensor.as_ref()));
     tensors.map(|tensor| tensor.data.len()).sum()
 }

@@ -2,7 +2,7 @@
 
 mod denoiser;
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -64,6 +64,7 @@ pub(crate) fn denoiser_info() -> DenoiserInfo {
         // Two guided pictures of 64×64 pixels.
         batch_pixels: 2 * 2 * 8 * 8,
         sampler_costs: Vec::new(),
+        inpainting: false,
     }
 }
 
@@ -93,6 +94,7 @@ pub(crate) fn job() -> Job {
         preview_every: 0,
         output: Output::Picture(Format::Png),
         priority: Priority::Normal,
+        init: None,
     }
 }
 
@@ -124,6 +126,9 @@ pub(crate) struct Behaviour {
     /// Decodings under way: one more than there are places is refused.
     pub(crate) decoding: AtomicU32,
     pub(crate) decoded: AtomicU32,
+    pub(crate) encoded: Mutex<Vec<EncodeRequest>>,
+    /// The denoiser's UNet is an inpainting one.
+    pub(crate) inpainting: AtomicBool,
     /// Denoise calls that carried a deadline.
     pub(crate) deadlines: AtomicU32,
     /// Denoise streams that were dropped before their end.
@@ -210,8 +215,18 @@ impl Vae for FakeVae {
         Ok(Response::new(DecodeResponse { image }))
     }
 
-    async fn encode(&self, _: Request<EncodeRequest>) -> Result<Response<EncodeResponse>, Status> {
-        Err(Status::unimplemented("not here"))
+    /// Latents of the picture's first byte, plus a hundred where there is a mask, plus each seed.
+    async fn encode(&self, request: Request<EncodeRequest>) -> Result<Response<EncodeResponse>, Status> {
+        self.0.refuse(Stage::Vae)?;
+        let request = request.into_inner();
+        let image = request.image.clone().unwrap_or_default();
+        let (height, width) = (image.shape[0] as usize / 8, image.shape[1] as usize / 8);
+        let first = f32::from(image.data[0]) + if request.mask.is_some() { 100.0 } else { 0.0 };
+        let values: Vec<f32> =
+            request.seeds.iter().flat_map(|seed| vec![first + *seed as f32; 4 * height * width]).collect();
+        let latents = Some(Tensor::from_f32(&[request.seeds.len(), 4, height, width], &values));
+        self.0.encoded.lock().unwrap().push(request);
+        Ok(Response::new(EncodeResponse { latents }))
     }
 
     async fn get_info(&self, _: Request<GetInfoRequest>) -> Result<Response<VaeInfo>, Status> {

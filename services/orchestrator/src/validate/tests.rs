@@ -15,7 +15,7 @@ fn check(request: GenerateRequest) -> Result<Job, String> {
         drawn += 1;
         drawn
     };
-    validate(request, &fakes::model(), LIMITS, random).map_err(|refusal| refusal.to_string())
+    validate(request, &fakes::model(), LIMITS, None, random).map_err(|refusal| refusal.to_string())
 }
 
 #[test]
@@ -126,5 +126,45 @@ fn each_wrong_field_is_named_with_its_value_and_its_range() {
     ];
     for (request, message) in cases {
         assert_eq!(check(request).unwrap_err(), message);
+    }
+}
+
+#[test]
+fn what_a_request_says_of_its_picture_is_checked() {
+    let model = fakes::model();
+    let init = |request: GenerateRequest, size| {
+        let request = GenerateRequest { init_image: "hash".into(), ..request };
+        validate(request, &model, LIMITS, Some(size), || 1).map_err(|refusal| refusal.to_string())
+    };
+    let job = init(request(), [100, 135]).unwrap();
+    assert_eq!((job.width, job.height, job.init.map(|init| init.strength), job.steps()), (96, 128, Some(0.75), 3));
+    let masked = GenerateRequest { mask_image: "hash".into(), width: Some(72), ..request() };
+    let job = init(masked, [100, 64]).unwrap();
+    assert_eq!((job.width, job.height, job.init.map(|init| (init.strength, init.masked))), (72, 64, Some((1.0, true))));
+
+    let strength = |strength| GenerateRequest { strength: Some(strength), ..request() };
+    let refused = [
+        (init(strength(0.0), [64, 64]), "strength: 0 is not allowed, with 4 steps it must be 0.25 to 1"),
+        (init(strength(0.24), [64, 64]), "strength: 0.24 is not allowed, with 4 steps it must be 0.25 to 1"),
+        (init(strength(1.01), [64, 64]), "strength: 1.01 is not allowed, with 4 steps it must be 0.25 to 1"),
+        (init(strength(f64::NAN), [64, 64]), "strength: NaN is not allowed, with 4 steps it must be 0.25 to 1"),
+        (init(request(), [31, 64]), "init_image: is 31x64 pixels, say a width and a height from 64 to 512 for it"),
+        (init(request(), [64, 4000]), "init_image: is 64x4000 pixels, say a width and a height from 64 to 512 for it"),
+        (
+            init(GenerateRequest { strength_way: 1, ..request() }, [64, 64]),
+            "strength_way: COMPVIS is only for the sampler ddim, for plms use DIFFUSERS",
+        ),
+        (
+            init(GenerateRequest { strength_way: 9, ..request() }, [64, 64]),
+            "strength_way: 9 is not known, use COMPVIS or DIFFUSERS",
+        ),
+        (check(strength(0.5)), "strength: is only for requests with an init_image"),
+        (
+            check(GenerateRequest { mask_image: "hash".into(), ..request() }),
+            "mask_image: is only for requests with an init_image",
+        ),
+    ];
+    for (found, message) in refused {
+        assert_eq!(found.unwrap_err(), message);
     }
 }

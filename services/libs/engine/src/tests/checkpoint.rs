@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::fake::{noise, plan};
 use crate::checkpoint::{Checkpoint, CheckpointError, state_name};
 use crate::error::RunError;
+use crate::given::Given;
 use crate::run::{Run, held_bytes};
 
 const LEN: usize = 700;
@@ -23,7 +24,18 @@ fn run_until(run: &mut Run, remaining: usize) {
 }
 
 fn start(plan: &Plan) -> Run {
-    Run::new(plan.clone(), LEN, Box::new(noise(5))).unwrap()
+    start_with(plan, Given::default())
+}
+
+fn start_with(plan: &Plan, given: Given) -> Run {
+    Run::new(plan.clone(), LEN, given, Box::new(noise(5))).unwrap()
+}
+
+/// A picture of which every third pixel is kept, every third one half.
+fn masked() -> Given {
+    let original = (0..LEN).map(|i| (i as f32 * 0.7).cos()).collect();
+    let mask = (0..LEN / 4).map(|i| [0.0, 0.5, 1.0][i % 3]).collect();
+    Given { original: Some(original), mask: Some(mask), further_channels: Vec::new() }
 }
 
 /// A checkpoint in the middle of a request whose sampler draws noise.
@@ -36,20 +48,71 @@ fn middle() -> (Plan, Checkpoint) {
 
 #[test]
 fn a_run_resumed_at_any_evaluation_ends_with_the_same_bits() {
-    for sampler in Sampler::ALL {
+    for (sampler, given) in
+        Sampler::ALL.into_iter().flat_map(|sampler| [(sampler, Given::default()), (sampler, masked())])
+    {
         let plan = plan(sampler, 9);
-        let mut whole = start(&plan);
+        let mut whole = start_with(&plan, given.clone());
         run_until(&mut whole, 0);
         let whole = whole.into_latents();
         for remaining in 1..=plan.num_evaluations() {
-            let mut first = start(&plan);
+            let mut first = start_with(&plan, given.clone());
             run_until(&mut first, remaining);
-            let mut rest = Run::resume(plan.clone(), LEN, Box::new(noise(5)), first.checkpoint()).unwrap();
+            let (noise, checkpoint) = (Box::new(noise(5)), first.checkpoint());
+            let mut rest = Run::resume(plan.clone(), LEN, given.clone(), noise, checkpoint).unwrap();
             assert_eq!((rest.remaining(), rest.finishes_step()), (remaining, first.finishes_step()));
             run_until(&mut rest, 0);
             assert_eq!(rest.into_latents(), whole, "{sampler} with {remaining} evaluations left");
         }
     }
+}
+
+#[test]
+fn what_a_mask_keeps_ends_as_it_was() {
+    let Given { original, mask, .. } = masked();
+    let (original, mask) = (original.unwrap(), mask.unwrap());
+    for sampler in Sampler::ALL {
+        let plan = plan(sampler, 9);
+        let mut run = start_with(&plan, masked());
+        run_until(&mut run, 0);
+        let values = run.into_latents();
+        let mut kept = mask.iter().cycle().zip(original.iter().zip(&values)).filter(|(mask, _)| **mask == 0.0);
+        assert!(kept.all(|(_, (before, after))| before == after), "{sampler}");
+    }
+}
+
+#[test]
+fn a_mask_that_keeps_nothing_changes_nothing() {
+    let plan = plan(Sampler::Heun, 9);
+    let latents = |mut run: Run| {
+        run_until(&mut run, 0);
+        run.into_latents()
+    };
+    let open = Given { mask: Some(vec![1.0; LEN]), ..masked() };
+    assert_eq!(latents(start_with(&plan, open)), latents(start(&plan)));
+}
+
+#[test]
+fn what_does_not_fit_the_latents_is_refused() {
+    let plan = plan(Sampler::Ddim, 3);
+    let wrong = [
+        Given { original: Some(vec![0.0; LEN - 1]), ..Given::default() },
+        Given { original: None, ..masked() },
+        Given { mask: Some(vec![1.0; 3]), ..masked() },
+        Given { mask: Some(Vec::new()), ..masked() },
+    ];
+    for given in wrong {
+        let refused = Run::new(plan.clone(), LEN, given, Box::new(noise(5)));
+        assert!(matches!(refused, Err(RunError::Plan(_))));
+    }
+}
+
+#[test]
+fn further_channels_stand_behind_the_latents() {
+    let further = vec![7.0; LEN / 4 * 5];
+    let mut run = start_with(&plan(Sampler::Euler, 3), Given { further_channels: further.clone(), ..Given::default() });
+    run.prepare_input();
+    assert_eq!((run.elements(), &run.input()[LEN..]), (LEN, &further[..]));
 }
 
 #[test]
@@ -63,7 +126,7 @@ fn noise_is_passed_over_one_draw_at_a_time() {
     };
     let draws = checkpoint.noise_draws;
     assert_eq!(draws, 3);
-    let _resumed = Run::resume(plan, LEN, Box::new(source), checkpoint).unwrap();
+    let _resumed = Run::resume(plan, LEN, Given::default(), Box::new(source), checkpoint).unwrap();
     assert_eq!(asked.try_iter().collect::<Vec<_>>(), vec![LEN; 1 + draws], "the initial latents, and each later draw");
 }
 
@@ -84,7 +147,8 @@ fn a_checkpoint_that_does_not_fit_is_refused_by_its_field() {
     for (change, field, text) in cases {
         let (plan, mut checkpoint) = middle();
         change(&mut checkpoint);
-        let Err(RunError::Checkpoint(error)) = Run::resume(plan, LEN, Box::new(noise(5)), checkpoint) else {
+        let Err(RunError::Checkpoint(error)) = Run::resume(plan, LEN, Given::default(), Box::new(noise(5)), checkpoint)
+        else {
             panic!("{field}: {text}")
         };
         assert_eq!(error.field(), field);
@@ -98,7 +162,7 @@ fn what_a_run_holds_is_counted_with_a_checkpoint_on_its_way() {
     let checkpoint = start(&plan).checkpoint();
     assert_eq!(checkpoint.bytes(), 4 * LEN * plan.num_states);
     assert_eq!(start(&plan).checkpoint_bytes(), checkpoint.bytes());
-    assert!(held_bytes(&plan, LEN, 2) > 2 * checkpoint.bytes());
+    assert!(held_bytes(&plan, LEN, &Given::default(), 2) > 2 * checkpoint.bytes());
     assert_eq!([0, 1, 3].map(state_name), ["latents", "state_1", "state_3"]);
 }
 
@@ -117,7 +181,7 @@ proptest! {
         let plan = plan(sampler, steps);
         let states: Vec<Vec<f32>> = lengths.into_iter().map(|len| vec![value; len]).collect();
         let checkpoint = Checkpoint { plan_version, evaluation, states, noise_draws };
-        match Run::resume(plan.clone(), 16, Box::new(noise(5)), checkpoint.clone()) {
+        match Run::resume(plan.clone(), 16, Given::default(), Box::new(noise(5)), checkpoint.clone()) {
             Ok(mut run) => {
                 prop_assert_eq!(run.checkpoint(), checkpoint);
                 run_until(&mut run, 0);

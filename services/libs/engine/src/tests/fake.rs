@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use darkroom_samplers::{NoiseSchedule, Plan, PlanRequest, Sampler, ScheduleConfig};
 
 use crate::error::ModelError;
+use crate::given::Given;
 use crate::model::{DenoiseModel, Row};
 use crate::observer::{Observer, WasteReason};
 use crate::request::{DenoiseRequest, Guidance};
@@ -108,7 +109,7 @@ impl Observer for Notes {
 
 pub(super) fn plan(sampler: Sampler, steps: usize) -> Plan {
     let schedule = NoiseSchedule::new(&ScheduleConfig::default()).unwrap();
-    schedule.plan(&PlanRequest { sampler, num_inference_steps: steps, eta: 0.0 }).unwrap()
+    schedule.plan(&PlanRequest::new(sampler, steps)).unwrap()
 }
 
 /// Not random at all, but different for every seed and draw.
@@ -133,6 +134,7 @@ pub(super) fn request_with(prompt: f32, plan: Plan) -> DenoiseRequest {
         tokens: 2,
         prompt_embeds: vec![prompt; 6],
         guidance: None,
+        given: Given::default(),
         noise: Box::new(noise(prompt.abs() as usize)),
         preview_every: 0,
         resume_from: None,
@@ -144,7 +146,7 @@ pub(super) fn kinds(steps: usize) -> Vec<DenoiseRequest> {
     let schedule = NoiseSchedule::new(&ScheduleConfig::default()).unwrap();
     let kind = |(i, sampler): (usize, Sampler)| {
         let eta = if sampler == Sampler::Ddim { 0.5 } else { 0.0 };
-        let plan = schedule.plan(&PlanRequest { sampler, num_inference_steps: steps + i, eta }).unwrap();
+        let plan = schedule.plan(&PlanRequest { eta, ..PlanRequest::new(sampler, steps + i) }).unwrap();
         let request = request_with(1.0 + i as f32, plan);
         if i % 2 == 0 { request } else { DenoiseRequest { guidance: guided(1.0, 1).guidance, ..request } }
     };

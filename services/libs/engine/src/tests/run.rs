@@ -4,6 +4,7 @@ use darkroom_samplers::{Plan, Sampler, Source};
 
 use super::fake::{noise, plan};
 use crate::error::RunError;
+use crate::given::Given;
 use crate::run::Run;
 
 const LEN: usize = 1000;
@@ -18,7 +19,7 @@ fn reference(plan: &Plan) -> Vec<f64> {
     let mut draw = noise(5);
     let mut drawn = || draw(LEN).into_iter().map(f64::from).collect::<Vec<_>>();
     let mut states = vec![vec![0.0; LEN]; plan.num_states];
-    states[0] = drawn().into_iter().map(|value| value * plan.init_noise_sigma).collect();
+    states[0] = drawn().into_iter().map(|value| value * plan.initial.noise).collect();
     let draws: Vec<_> = (0..2 * plan.evaluations.len()).map(|_| drawn()).collect();
     for evaluation in &plan.evaluations {
         let predict = |x: &f64| model(x * evaluation.input_scale, evaluation.timestep);
@@ -41,7 +42,7 @@ fn reference(plan: &Plan) -> Vec<f64> {
 }
 
 fn run(plan: Plan) -> Vec<f32> {
-    let mut run = Run::new(plan, LEN, Box::new(noise(5))).unwrap();
+    let mut run = Run::new(plan, LEN, Given::default(), Box::new(noise(5))).unwrap();
     while run.remaining() > 0 {
         run.prepare_input();
         let timestep = run.timestep();
@@ -73,7 +74,7 @@ fn noise_is_drawn_once_and_in_order() {
         told.send((asked, n)).unwrap();
         vec![0.5; n]
     };
-    let mut run = Run::new(ancestral, LEN, Box::new(source)).unwrap();
+    let mut run = Run::new(ancestral, LEN, Given::default(), Box::new(source)).unwrap();
     while run.remaining() > 0 {
         run.advance(&vec![0.0; LEN]).unwrap();
     }
@@ -94,13 +95,13 @@ fn a_plan_that_contradicts_itself_is_refused() {
         plan
     };
     for plan in [wrong_state, wrong_noise] {
-        assert!(matches!(Run::new(plan, LEN, Box::new(noise(1))), Err(RunError::Plan(_))));
+        assert!(matches!(Run::new(plan, LEN, Given::default(), Box::new(noise(1))), Err(RunError::Plan(_))));
     }
 }
 
 #[test]
 fn a_value_that_is_not_finite_leaves_the_states_alone() {
-    let mut run = Run::new(plan(Sampler::Ddim, 3), LEN, Box::new(noise(1))).unwrap();
+    let mut run = Run::new(plan(Sampler::Ddim, 3), LEN, Given::default(), Box::new(noise(1))).unwrap();
     let mut output = vec![0.0; LEN];
     output[LEN - 1] = f32::INFINITY;
     assert_eq!(run.advance(&output), Err(RunError::NotFinite { evaluation: 0 }));

@@ -11,9 +11,10 @@ pub struct UNetConfig {
     /// Height and width of the latents it was trained on; 64 in v1.
     #[serde(skip)]
     pub sample_size: usize,
-    /// Channels of the latents it reads; 4 in v1.
+    /// Channels it reads: those of the latents, 4 in v1. An inpainting UNet reads behind them a mask and a masked picture's
+    /// latents: 9.
     pub in_channels: usize,
-    /// Channels it predicts; equal to `in_channels`.
+    /// Channels it predicts: those of the latents.
     pub out_channels: usize,
     /// Channels of each resolution, the finest first; 320, 640, 1280, 1280 in v1.
     pub block_out_channels: Vec<usize>,
@@ -87,20 +88,18 @@ impl UNetConfig {
         Ok(config)
     }
 
+    /// Whether it reads a mask and a masked picture behind the latents.
+    #[must_use]
+    pub fn inpainting(&self) -> bool {
+        self.in_channels == 2 * self.out_channels + 1
+    }
+
     /// Checks what no field shows alone: that channels divide into groups and heads, and that the channels are v1's kind.
     pub(crate) fn check(&self, file: &str) -> Result<(), LoadError> {
-        if self.in_channels == 9 {
-            let what =
-                "an inpainting UNet (9 input channels); Darkroom runs Stable Diffusion v1's text-to-image models";
-            return Err(LoadError::unsupported(file, what));
-        }
-        if self.in_channels != self.out_channels {
-            return Err(LoadError::config(
-                file,
-                "out_channels",
-                self.out_channels,
-                format!("{}, as in_channels", self.in_channels),
-            ));
+        let (read, predicted) = (self.in_channels, self.out_channels);
+        if read != predicted && !self.inpainting() {
+            let expected = format!("{predicted}, as out_channels, or {} for inpainting", 2 * predicted + 1);
+            return Err(LoadError::config(file, "in_channels", read, expected));
         }
         if let Some(odd) =
             self.block_out_channels.iter().find(|channels| !channels.is_multiple_of(self.norm_num_groups))

@@ -212,9 +212,9 @@ impl ModelSource {
         let unet = present(self.unet_config())?;
         let (vae, text) = (present(self.vae_config())?, present(self.text_encoder_config())?);
         let Some(unet) = unet else { return Ok(self) };
-        if let Some(vae) = vae.filter(|vae| vae.latent_channels != unet.in_channels) {
+        if let Some(vae) = vae.filter(|vae| vae.latent_channels != unet.out_channels) {
             let expected = format!("{}, the latent_channels of its autoencoder", vae.latent_channels);
-            return Err(LoadError::config(&self.part_file("unet"), "in_channels", unet.in_channels, expected));
+            return Err(LoadError::config(&self.part_file("unet"), "out_channels", unet.out_channels, expected));
         }
         if let Some(text) = text.filter(|text| text.hidden_size != unet.cross_attention_dim) {
             let expected = format!("{}, the hidden_size of its text encoder", text.hidden_size);

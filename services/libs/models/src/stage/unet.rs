@@ -22,7 +22,7 @@ pub trait UnetModel: LoadedModel {
     /// [`ModelError::Input`] when the length does not fit.
     fn context(&mut self, prompt_embeds: &[f32], tokens: usize) -> Result<Context, ModelError>;
 
-    /// Latents of `height` × `width` → `noise_pred` of each row, `[in_channels, height, width]`, row-major. Rows have timesteps
+    /// Latents of `height` × `width` → `noise_pred` of each row, `[latent_channels, height, width]`, row-major. Rows have timesteps
     /// and texts of their own.
     ///
     /// # Errors
@@ -32,8 +32,11 @@ pub trait UnetModel: LoadedModel {
     /// What the texts in use take.
     fn text_memory(&self) -> TextMemory;
 
-    /// Channels of the latents; 4 in v1.
+    /// Channels that it reads: those of the latents, and of an inpainting UNet the mask's and the masked picture's behind them.
     fn in_channels(&self) -> usize;
+
+    /// Channels of the latents; 4 in v1.
+    fn latent_channels(&self) -> usize;
 
     /// Width of a text embedding; 768 in v1.
     fn cross_attention_dim(&self) -> usize;
@@ -129,7 +132,7 @@ impl<B: Backend> UnetModel for UnetStage<B> {
         let latents = self.backend.upload_image(&latents, [rows.len(), channels, height, width])?;
         let Self { backend, network, .. } = &*self;
         let noise_pred = backend.pass(|| backend.download(&network.forward(backend, &latents, &timesteps, &texts)?))?;
-        Ok(noise_pred.chunks_exact(channels * height * width).map(<[f32]>::to_vec).collect())
+        Ok(noise_pred.chunks_exact(self.latent_channels() * height * width).map(<[f32]>::to_vec).collect())
     }
 
     fn text_memory(&self) -> TextMemory {
@@ -138,6 +141,10 @@ impl<B: Backend> UnetModel for UnetStage<B> {
 
     fn in_channels(&self) -> usize {
         self.config.in_channels
+    }
+
+    fn latent_channels(&self) -> usize {
+        self.config.out_channels
     }
 
     fn cross_attention_dim(&self) -> usize {

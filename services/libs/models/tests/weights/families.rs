@@ -64,7 +64,6 @@ fn folders_of_other_families() {
         ("unet/config.json", "class_embed_type", json!("timestep"), "a UNet with class embeddings"),
         ("unet/config.json", "transformer_layers_per_block", json!([1, 2, 10]), "several transformer layers a block"),
         ("unet/config.json", "act_fn", json!("mish"), "another activation (act_fn is \"mish\")"),
-        ("unet/config.json", "in_channels", json!(9), "an inpainting UNet (9 input channels)"),
         ("unet/config.json", "only_cross_attention", json!([false, true, false]), "a UNet without self-attention"),
         ("unet/config.json", "_class_name", json!("UNet2DModel"), "another network than UNet2DConditionModel"),
         ("unet/config.json", "time_cond_proj_dim", json!(256), "a distilled UNet"),
@@ -127,7 +126,12 @@ fn implausible_values_name_file_field_value_and_range() {
             json!(["DownBlock2D", "DownBlock2D", "AttnDownBlock2D"]),
             "expected a list of 3 names, each one of CrossAttnDownBlock2D, DownBlock2D",
         ),
-        ("unet/config.json", "out_channels", json!(8), "out_channels is 8; expected 4, as in_channels"),
+        (
+            "unet/config.json",
+            "out_channels",
+            json!(8),
+            "in_channels is 4; expected 8, as out_channels, or 17 for inpainting",
+        ),
         ("unet/config.json", "norm_eps", json!("tiny"), "norm_eps is \"tiny\"; expected a number"),
         ("unet/config.json", "sample_size", json!(-1), "sample_size is -1; expected a whole number, 1 to 256"),
         (
@@ -147,7 +151,7 @@ fn implausible_values_name_file_field_value_and_range() {
             "vae/config.json",
             "latent_channels",
             json!(16),
-            "in_channels is 4; expected 16, the latent_channels of its autoencoder",
+            "out_channels is 4; expected 16, the latent_channels of its autoencoder",
         ),
         (
             "text_encoder/config.json",

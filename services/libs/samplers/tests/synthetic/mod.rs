@@ -11,10 +11,12 @@ pub(crate) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Before the first evaluation.
-    pub(crate) fn new(plan: &'a Plan, initial_noise: &[f64]) -> Self {
+    /// Before the first evaluation; `original` is the picture to begin from, if there is one.
+    pub(crate) fn new(plan: &'a Plan, original: &[f64], initial_noise: &[f64]) -> Self {
         let mut states = vec![vec![f64::NAN; initial_noise.len()]; plan.num_states];
-        states[LATENTS] = initial_noise.iter().map(|value| value * plan.init_noise_sigma).collect();
+        let originals = original.iter().copied().chain(std::iter::repeat(0.0));
+        let begin = |(noise, original): (&f64, f64)| plan.initial.original * original + plan.initial.noise * noise;
+        states[LATENTS] = initial_noise.iter().zip(originals).map(begin).collect();
         Self { plan, next: 0, states }
     }
 

@@ -57,7 +57,8 @@ impl Denoiser for FakeDenoiser {
     }
 
     async fn get_info(&self, _: Request<GetInfoRequest>) -> Result<Response<DenoiserInfo>, Status> {
-        Ok(Response::new(DenoiserInfo { stage: self.0.stage_info(), ..denoiser_info() }))
+        let inpainting = self.0.inpainting.load(Ordering::SeqCst);
+        Ok(Response::new(DenoiserInfo { stage: self.0.stage_info(), inpainting, ..denoiser_info() }))
     }
 
     async fn get_load(&self, _: Request<GetLoadRequest>) -> Result<Response<GetLoadResponse>, Status> {
