@@ -2,12 +2,14 @@
 
     python make_samplers.py --compvis CHECKOUT   # of CompVis/stable-diffusion, commit 21f890f
 
-Needs torch, numpy and diffusers. The model is `eps_i(x, t) = 0.8 * x_i + 0.1 * sin(0.01 * t + i)`: smooth, different for
+Needs torch, numpy, scipy, torchsde, diffusers and k-diffusion. The model is `eps_i(x, t) = 0.8 * x_i + 0.1 * sin(0.01 * t + i)`: smooth, different for
 every element and timestep, and such that no trajectory grows. Latents are float64 wherever a scheduler lets them be; its
 tables stay the float32 ones that it computes itself.
 """
 
 import argparse
+import importlib
+import importlib.util
 import json
 import pathlib
 import sys
@@ -36,9 +38,22 @@ SCHEDULERS = {
     "heun": (diffusers.HeunDiscreteScheduler, {}),
     "dpm2": (diffusers.KDPM2DiscreteScheduler, {}),
     "unipc": (diffusers.UniPCMultistepScheduler, {}),
+    "lms": (diffusers.LMSDiscreteScheduler, {}),
+    "dpm2_a": (diffusers.KDPM2AncestralDiscreteScheduler, {}),
+    "dpmpp_2m_sde": (diffusers.DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++"}),
+    "dpmpp_sde": (diffusers.DPMSolverSDEScheduler, {}),
+    "lcm": (diffusers.LCMScheduler, {}),
+    "ddpm": (diffusers.DDPMScheduler, {"clip_sample": False}),
 }
+# Those that draw noise at every step.
+DRAWING = {"euler_a", "dpm2_a", "dpmpp_2m_sde", "lcm", "ddpm"}
+# Those whose timesteps are the schedule's own; of the others Euler a has no other spacing in diffusers.
+WHOLE = {"plms", "ddim", "lcm", "ddpm"}
+SPACINGS = {"karras": "use_karras_sigmas", "exponential": "use_exponential_sigmas"}
+SPACED = [1, 2, 5, 20]
 # What a v1 model without a scheduler config means: the spacing is each class' own.
 DEFAULT = {"steps_offset": 1, "set_alpha_to_one": False}
+DEFAULT_EULER = {"timestep_spacing": "linspace"}
 OTHER_CONFIGS = [
     DEFAULT | {"timestep_spacing": "trailing"},
     DEFAULT | {"timestep_spacing": "linspace"},
@@ -67,7 +82,7 @@ def normal(seed):
 
 def make_scheduler(sampler, config):
     cls, fixed = SCHEDULERS[sampler]
-    if sampler not in ("plms", "ddim"):
+    if sampler not in ("plms", "ddim", "lcm"):
         config = {key: value for key, value in config.items() if key != "set_alpha_to_one"}
     return cls(**(V1 | fixed | config))
 
@@ -81,14 +96,32 @@ def begin(scheduler, n, strength, original, noise):
     return timesteps, scheduler.add_noise(original, noise, timesteps[:1])
 
 
-def diffusers_case(sampler, n, config, eta=0.0, strength=None):
-    scheduler = make_scheduler(sampler, config)
+class Path:
+    """Increments of one path of Brownian motion in sigma, for two stages a step, of unit normal draws in their order."""
+
+    def __init__(self, noise):
+        self.noise, self.first = noise, None
+
+    def __call__(self, sigma, sigma_next):
+        self.noise.append(normal(100 + len(self.noise)))
+        if self.first is None:
+            self.first = (sigma_next, self.noise[-1])
+            return self.noise[-1]
+        (middle, first), self.first = self.first, None
+        part = lambda high, low: ((high - low) / (sigma - sigma_next)) ** 0.5
+        return part(sigma, middle) * first + part(middle, sigma_next) * self.noise[-1]
+
+
+def diffusers_case(sampler, n, config, eta=0.0, strength=None, spacing=None):
+    options = {} if spacing is None else {SPACINGS[spacing]: True}
+    scheduler = make_scheduler(sampler, config | options)
     scheduler.set_timesteps(n)
     initial, original = normal(1), normal(2)
     latents, timesteps = initial * float(scheduler.init_noise_sigma), scheduler.timesteps
     if strength is not None:
         timesteps, latents = begin(scheduler, n, strength, original, initial)
     noise, evaluations = [], []
+    path = Path(noise)
     for i, t in enumerate(timesteps):
         model_input = scheduler.scale_model_input(latents, t)
         output = model(model_input, t)
@@ -96,10 +129,11 @@ def diffusers_case(sampler, n, config, eta=0.0, strength=None):
         if sampler == "ddim" and eta > 0:
             noise.append(normal(100 + i))
             options = {"eta": eta, "variance_noise": noise[-1]}
-        if sampler == "euler_a":
-            noise.append(normal(100 + i))
+        if sampler in DRAWING:
             module = sys.modules[type(scheduler).__module__]
-            module.randn_tensor = lambda *_, **__: noise[-1]
+            module.randn_tensor = lambda *_, **__: noise.append(normal(100 + len(noise))) or noise[-1]
+        if sampler == "dpmpp_sde":
+            scheduler.noise_sampler = path
         evaluations.append({"timestep": float(t)})
         # Elsewhere the model's input is the latents themselves, or scaled as here.
         if sampler in ("euler", "euler_a"):
@@ -107,6 +141,7 @@ def diffusers_case(sampler, n, config, eta=0.0, strength=None):
         latents = scheduler.step(output, t, latents, **options).prev_sample
         evaluations[-1]["latents"] = numbers(latents)
     picture = {} if strength is None else {"strength": strength, "way": "diffusers", "original": numbers(original)}
+    picture |= {} if spacing is None else {"spacing": spacing}
     return {
         "sampler": sampler,
         "num_inference_steps": n,
@@ -116,6 +151,63 @@ def diffusers_case(sampler, n, config, eta=0.0, strength=None):
         "initial_noise": numbers(initial),
         "init_noise_sigma": float(scheduler.init_noise_sigma),
         "noise": [numbers(draw) for draw in noise],
+        "evaluations": evaluations,
+    }
+
+
+def import_k_diffusion():
+    """Its samplers alone: the package itself asks for more than they need."""
+    folder = pathlib.Path(importlib.util.find_spec("k_diffusion").submodule_search_locations[0])
+    package = types.ModuleType("k_diffusion")
+    package.__path__ = [str(folder)]
+    sys.modules["k_diffusion"] = package
+    append_dims = lambda x, dims: x[(...,) + (None,) * (dims - x.ndim)]
+    package.utils = sys.modules["k_diffusion.utils"] = types.SimpleNamespace(append_dims=append_dims)
+    return importlib.import_module("k_diffusion.sampling")
+
+
+def k_diffusion_case(sampling, sampler, n, spacing=None, strength=None):
+    """k-diffusion's sampling function over the sigmas of diffusers' scheduler, or its own spacing between their ends."""
+    scheduler = diffusers.EulerDiscreteScheduler(**(V1 | DEFAULT_EULER))
+    scheduler.set_timesteps(n)
+    table = numpy.array(((1 - scheduler.alphas_cumprod.double()) / scheduler.alphas_cumprod.double()) ** 0.5)
+    sigmas = scheduler.sigmas.double()
+    if spacing is not None:
+        spaced = getattr(sampling, f"get_sigmas_{spacing}")
+        sigmas = spaced(n, sigmas[-2].item(), sigmas[0].item()).double()
+    initial, original = normal(1), normal(2)
+    if strength is not None:
+        sigmas = sigmas[n - min(int(n * strength), n) :]
+    latents = initial * sigmas[0] + (0.0 if strength is None else original)
+    noise, evaluations, states = [], [], []
+
+    def denoiser(x, sigma):
+        states.append(numbers(x))
+        t = scheduler._sigma_to_t(numpy.array(sigma[0]), numpy.log(table))
+        evaluations.append({"timestep": float(t)})
+        return x - sigma * model(x / (sigma**2 + 1) ** 0.5, t)
+
+    def draw(*_):
+        noise.append(normal(100 + len(noise)))
+        return noise[-1]
+
+    options = {"noise_sampler": draw} if sampler.endswith("_a") else {}
+    functions = {"euler_a": "sample_euler_ancestral", "dpm2_a": "sample_dpm_2_ancestral", "lms": "sample_lms"}
+    function = functions[sampler]
+    result = getattr(sampling, function)(denoiser, latents, sigmas, disable=True, **options)
+    for evaluation, state in zip(evaluations, states[1:] + [numbers(result)]):
+        evaluation["latents"] = state
+    picture = {} if strength is None else {"strength": strength, "way": "diffusers", "original": numbers(original)}
+    picture |= {} if spacing is None else {"spacing": spacing}
+    return {
+        "sampler": sampler,
+        "num_inference_steps": n,
+        "eta": 0.0,
+        "config": V1,
+        **picture,
+        "initial_noise": numbers(initial),
+        "init_noise_sigma": float(sigmas[0]),
+        "noise": [numbers(value) for value in noise],
         "evaluations": evaluations,
     }
 
@@ -245,25 +337,43 @@ def write(name, made_from, body):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--compvis", required=True, help="a checkout of CompVis/stable-diffusion")
-    checkout = parser.parse_args().compvis
+    parser.add_argument("--fast", action="store_true", help="leave out timesteps.json, which takes ten minutes")
+    arguments = parser.parse_args()
+    checkout = arguments.compvis
     torch.set_num_threads(1)
     HERE.mkdir(exist_ok=True)
 
+    sampling = import_k_diffusion()
     versions = f"diffusers {diffusers.__version__}, torch {torch.__version__}, numpy {numpy.__version__}"
     for sampler, (cls, _) in SCHEDULERS.items():
         etas = [0.0, 0.5, 1.0] if sampler == "ddim" else [0.0]
-        cases = [diffusers_case(sampler, n, DEFAULT, eta) for eta in etas for n in STEPS]
-        cases += [diffusers_case(sampler, n, config, etas[-1] / 2) for config in OTHER_CONFIGS for n in OTHER_STEPS]
+        # What float32 leaves of DPM2 a's way down is nothing in two or three steps: k-diffusion takes them in float64.
+        exact = [2, 3] if sampler == "dpm2_a" else []
+        cases = [diffusers_case(sampler, n, DEFAULT, eta) for eta in etas for n in STEPS if n not in exact]
+        others = [n for n in OTHER_STEPS if n not in exact]
+        cases += [diffusers_case(sampler, n, config, etas[-1] / 2) for config in OTHER_CONFIGS for n in others]
+        cases += [k_diffusion_case(sampling, sampler, n) for n in exact]
         if sampler in MORE:
             cases += [diffusers_case(sampler, n, DEFAULT) for n in MORE_STEPS]
             cases += [diffusers_case(sampler, n, config) for config in OTHER_CONFIGS[:3] for n in MORE_OTHER_STEPS]
+        if sampler not in WHOLE and sampler != "euler_a":
+            spaced = [n for n in SPACED if n not in exact]
+            cases += [diffusers_case(sampler, n, DEFAULT, spacing=spacing) for spacing in SPACINGS for n in spaced]
+        if sampler == "euler_a":
+            cases += [k_diffusion_case(sampling, sampler, n, spacing) for spacing in SPACINGS for n in SPACED]
         write(f"{sampler}.json", f"{cls.__name__} of {versions}", {"cases": cases})
-    cases = [diffusers_case(name, n, DEFAULT, strength=strength) for name in SCHEDULERS for n, strength in STRENGTHS]
+    # LMS' own way is followed in k-diffusion: see services/libs/samplers/src/lms.rs.
+    names = [name for name in SCHEDULERS if name != "lms"]
+    cases = [diffusers_case(name, n, DEFAULT, strength=strength) for name in names for n, strength in STRENGTHS]
     for spacing in ("trailing", "linspace", "leading"):
-        cases += [diffusers_case(name, 9, DEFAULT | {"timestep_spacing": spacing}, strength=0.6) for name in SCHEDULERS]
+        spaced = [name for name in names if name != "lcm"]
+        cases += [diffusers_case(name, 9, DEFAULT | {"timestep_spacing": spacing}, strength=0.6) for name in spaced]
+    cases += [diffusers_case(name, 12, DEFAULT, strength=0.7, spacing="karras") for name in ("dpmpp_2m", "heun", "dpm2_a")]
+    cases += [k_diffusion_case(sampling, "lms", n, strength=strength) for n, strength in STRENGTHS]
     cases.append(diffusers_case("ddim", 20, DEFAULT, eta=0.7, strength=0.75))
     write("strength.json", versions, {"cases": cases})
-    write("timesteps.json", versions, {"columns": timesteps_table()})
+    if not arguments.fast:
+        write("timesteps.json", versions, {"columns": timesteps_table()})
 
     modules = import_compvis(checkout)
     cases = [compvis_case(modules, "plms", 50)] + [compvis_case(modules, "ddim", 50, eta) for eta in (0.0, 0.5, 1.0)]

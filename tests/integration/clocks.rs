@@ -71,6 +71,7 @@ fn request() -> v1::DenoiseRequest {
         seed: SEED,
         attempt: 3,
         init: None,
+        sigma_spacing: String::new(),
         ..Default::default()
     }
 }

@@ -102,6 +102,7 @@ async fn started_tells_the_models_defaults() -> anyhow::Result<()> {
     let found = settings(&events(&client, darkroom_client::GenerateRequest::new(PROMPT).seed(1)).await?);
     let expected = Settings {
         strength: None,
+        sigma_spacing: String::new(),
         model: "pocket".into(),
         width: 128,
         height: 128,

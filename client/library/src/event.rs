@@ -57,6 +57,8 @@ pub struct Settings {
     pub clip_skip: u32,
     /// How much of the picture that the request begins from is lost to noise; `None` without one.
     pub strength: Option<f64>,
+    /// How the sampler's noise levels are spaced; empty: as its timesteps lie.
+    pub sigma_spacing: String,
 }
 
 /// Progress of one picture.

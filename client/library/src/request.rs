@@ -122,6 +122,12 @@ impl GenerateRequest {
         self
     }
 
+    /// How the sampler's noise levels are spaced: `karras` or `exponential`. Left out: as its timesteps lie.
+    pub fn sigma_spacing(mut self, name: impl Into<String>) -> Self {
+        self.message.sigma_spacing = name.into();
+        self
+    }
+
     /// Last layers of the text tower to leave out.
     pub fn clip_skip(mut self, layers: u32) -> Self {
         self.message.clip_skip = Some(layers);

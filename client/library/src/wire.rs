@@ -47,6 +47,7 @@ impl From<v1::Started> for Settings {
             eta: message.eta,
             clip_skip: message.clip_skip,
             strength: message.strength,
+            sigma_spacing: message.sigma_spacing,
         }
     }
 }

@@ -3,7 +3,7 @@
 use darkroom_engine::{DenoiseRequest, Guidance, LatentSize};
 use darkroom_proto::tensor::TensorView;
 use darkroom_proto::v1;
-use darkroom_samplers::{Plan, PlanError, PlanRequest, Sampler, Start};
+use darkroom_samplers::{Plan, PlanError, PlanRequest, Sampler, SigmaSpacing, Start};
 use darkroom_service_kit::status::{invalid_argument, shown};
 use darkroom_stage_kit::refusal::{self, within};
 use tonic::Status;
@@ -64,13 +64,20 @@ pub(crate) fn checked(
 fn plan(facts: &DenoiserFacts, message: &v1::DenoiseRequest, sampler: Sampler, start: Start) -> Result<Plan, Status> {
     let steps = within("num_inference_steps", message.num_inference_steps, 1..=MAX_STEPS)?;
     let eta = within("eta", message.eta, 0.0..=1.0)?;
-    let request = PlanRequest { eta, start, ..PlanRequest::new(sampler, steps as usize) };
+    let spacing = match message.sigma_spacing.as_str() {
+        "" => SigmaSpacing::Timesteps,
+        name => name
+            .parse()
+            .map_err(|_| invalid_argument("sigma_spacing", format!("{} is not karras or exponential", shown(name))))?,
+    };
+    let request = PlanRequest { eta, spacing, start, ..PlanRequest::new(sampler, steps as usize) };
     facts.schedule.plan(&request).map_err(|error| {
         let field = match error {
             PlanError::NumInferenceSteps { .. } => "num_inference_steps",
             PlanError::Eta(_) | PlanError::EtaUnused { .. } => "eta",
             PlanError::Strength { .. } => "init.strength",
             PlanError::CompVisStart(_) => "init.way",
+            PlanError::SpacingUnused { .. } => "sigma_spacing",
         };
         invalid_argument(field, error.to_string())
     })

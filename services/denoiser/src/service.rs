@@ -99,7 +99,7 @@ impl denoiser_server::Denoiser for DenoiserService {
             max_batch: count(facts.max_batch),
             plan_version: Plan::VERSION,
             batch_pixels: facts.batch_pixels as u64,
-            sampler_costs: Sampler::ALL.iter().map(sampler_cost).collect(),
+            sampler_costs: Sampler::ALL.iter().map(|sampler| sampler_cost(sampler, facts)).collect(),
             inpainting: facts.inpainting,
         }))
     }
@@ -125,7 +125,14 @@ impl denoiser_server::Denoiser for DenoiserService {
     }
 }
 
-fn sampler_cost(sampler: &Sampler) -> v1::SamplerCost {
+fn sampler_cost(sampler: &Sampler, facts: &DenoiserFacts) -> v1::SamplerCost {
     let Cost { evaluations_per_step, extra_evaluations } = sampler.cost();
-    v1::SamplerCost { sampler: sampler.to_string(), evaluations_per_step, extra_evaluations }
+    let most_steps = sampler.most_steps(facts.schedule.num_train_timesteps());
+    v1::SamplerCost {
+        sampler: sampler.to_string(),
+        evaluations_per_step,
+        extra_evaluations,
+        max_steps: u32::try_from(most_steps).unwrap_or(u32::MAX),
+        sigma_spacings: sampler.has_sigma_spacings(),
+    }
 }

@@ -94,6 +94,7 @@ impl Log {
             eta: job.eta,
             clip_skip: job.clip_skip,
             strength: job.init.map(|init| init.strength),
+            sigma_spacing: job.sigma_spacing.clone(),
         };
         self.write(Event::Started(started));
     }

@@ -82,6 +82,7 @@ impl Taken {
             num_inference_steps: Some(job.num_inference_steps),
             guidance_scale: Some(job.guidance_scale),
             eta: Some(job.eta),
+            sigma_spacing: job.sigma_spacing,
             clip_skip: Some(job.clip_skip),
             preview_every: job.preview_every,
             output_format: output.into(),

@@ -21,6 +21,8 @@ pub(crate) struct Job {
     pub(crate) num_inference_steps: u32,
     pub(crate) guidance_scale: f64,
     pub(crate) eta: f64,
+    /// "karras" or "exponential"; empty: as the sampler's timesteps lie.
+    pub(crate) sigma_spacing: String,
     pub(crate) clip_skip: u32,
     /// 0: no previews.
     pub(crate) preview_every: u32,

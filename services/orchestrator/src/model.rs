@@ -112,9 +112,24 @@ impl Model {
 
     /// Evaluations of the UNet that so many steps take.
     pub(crate) fn evaluations(&self, sampler: &str, num_inference_steps: u32) -> u32 {
-        let cost = self.sampler_costs.iter().find(|cost| cost.sampler == sampler);
-        let (per_step, extra) = cost.map_or((1, 0), |cost| (cost.evaluations_per_step, cost.extra_evaluations));
+        let (per_step, extra) =
+            self.cost(sampler).map_or((1, 0), |cost| (cost.evaluations_per_step, cost.extra_evaluations));
         num_inference_steps.saturating_mul(per_step).saturating_add_signed(extra).max(1)
+    }
+
+    /// The most steps that a sampler takes.
+    pub(crate) fn max_steps(&self, sampler: &str) -> u32 {
+        // A denoiser that does not say takes as many as anybody may ask for.
+        self.cost(sampler).map(|cost| cost.max_steps).filter(|most| *most > 0).unwrap_or(u32::MAX)
+    }
+
+    /// Whether a sampler's noise levels can be spaced otherwise.
+    pub(crate) fn has_sigma_spacings(&self, sampler: &str) -> bool {
+        self.cost(sampler).is_some_and(|cost| cost.sigma_spacings)
+    }
+
+    fn cost(&self, sampler: &str) -> Option<&SamplerCost> {
+        self.sampler_costs.iter().find(|cost| cost.sampler == sampler)
     }
 
     /// Latent pixels of one guided picture of the default size.

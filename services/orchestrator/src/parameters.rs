@@ -15,9 +15,10 @@ pub(crate) fn parameters(job: &Job, index: u32) -> String {
     // Writing to a String cannot fail.
     _ = write!(
         text,
-        "\nSteps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}",
+        "\nSteps: {}, Sampler: {}{}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}",
         job.num_inference_steps,
         sampler,
+        schedule_type(&job.sigma_spacing),
         job.guidance_scale,
         job.image_seed(index),
         job.width,
@@ -37,6 +38,15 @@ pub(crate) fn parameters(job: &Job, index: u32) -> String {
     text
 }
 
+/// How noise levels are spaced, where that is not the sampler's own way.
+fn schedule_type(sigma_spacing: &str) -> &str {
+    match sigma_spacing {
+        "karras" => ", Schedule type: Karras",
+        "exponential" => ", Schedule type: Exponential",
+        _ => "",
+    }
+}
+
 /// The samplers' names as that web UI shows them.
 fn display_name(sampler: &str) -> &str {
     match sampler {
@@ -48,6 +58,12 @@ fn display_name(sampler: &str) -> &str {
         "heun" => "Heun",
         "dpm2" => "DPM2",
         "unipc" => "UniPC",
+        "lms" => "LMS",
+        "dpm2_a" => "DPM2 a",
+        "dpmpp_2m_sde" => "DPM++ 2M SDE",
+        "dpmpp_sde" => "DPM++ SDE",
+        "lcm" => "LCM",
+        "ddpm" => "DDPM",
         other => other,
     }
 }
@@ -80,6 +96,7 @@ mod tests {
         let job = Job {
             negative_prompt: "blur".into(),
             sampler: "ddim".into(),
+            sigma_spacing: "karras".into(),
             eta: 0.5,
             clip_skip: 1,
             model: "a,\"b\"".into(),
@@ -87,7 +104,7 @@ mod tests {
         };
         assert_eq!(
             parameters(&job, 0),
-            "a red circle\nNegative prompt: blur\nSteps: 4, Sampler: DDIM, CFG scale: 7.5, Seed: 42, Size: 64x64, \
+            "a red circle\nNegative prompt: blur\nSteps: 4, Sampler: DDIM, Schedule type: Karras, CFG scale: 7.5, Seed: 42, Size: 64x64, \
              Model: \"a,\\\"b\\\"\", Eta: 0.5, Clip skip: 2"
         );
     }

@@ -53,6 +53,7 @@ pub(crate) fn validate(
     let [width, height] = init::size(&request, model, limits, init_size)?;
     let asked = init::Asked::of(&request);
     let sampler = if request.sampler.is_empty() { defaults.sampler.clone() } else { request.sampler.clone() };
+    let sampler = one_of("sampler", sampler, &model.samplers)?;
     let mut job = Job {
         init: None,
         model: named_model(&request.model, model)?,
@@ -60,13 +61,13 @@ pub(crate) fn validate(
         height: side("height", height, model, limits)?,
         num_images: range("num_images", request.num_images.unwrap_or(1), 1, limits.max_images)?,
         seed: request.seed.unwrap_or_else(&mut random),
-        sampler: one_of("sampler", sampler, &model.samplers)?,
         num_inference_steps: range(
             "num_inference_steps",
             request.num_inference_steps.unwrap_or(defaults.num_inference_steps),
             1,
-            MAX_STEPS,
+            model.max_steps(&sampler).min(MAX_STEPS),
         )?,
+        sigma_spacing: sigma_spacing(request.sigma_spacing, &sampler, model)?,
         guidance_scale: real(
             "guidance_scale",
             request.guidance_scale.unwrap_or(defaults.guidance_scale),
@@ -77,6 +78,7 @@ pub(crate) fn validate(
         preview_every: request.preview_every,
         output: output(request.output_format)?,
         priority: priority(request.priority)?,
+        sampler,
         prompt: prompt(request.prompt)?,
         negative_prompt: text("negative_prompt", request.negative_prompt)?,
         request_id: request_id(request.request_id, random)?,
@@ -154,6 +156,17 @@ fn one_of(field: &'static str, value: String, known: &[String]) -> Result<String
         return Ok(value);
     }
     refuse(field, format!("{} is not known, use one of {}", shown(&value), known.join(", ")))
+}
+
+fn sigma_spacing(spacing: String, sampler: &str, model: &Model) -> Result<String, Refusal> {
+    const FIELD: &str = "sigma_spacing";
+    if !matches!(spacing.as_str(), "" | "karras" | "exponential") {
+        return refuse(FIELD, format!("{} is not known, use karras or exponential, or leave it out", shown(&spacing)));
+    }
+    if !spacing.is_empty() && !model.has_sigma_spacings(sampler) {
+        return refuse(FIELD, format!("{spacing} is not for the sampler {sampler}, which visits whole timesteps"));
+    }
+    Ok(spacing)
 }
 
 fn output(format: i32) -> Result<Output, Refusal> {

@@ -33,6 +33,7 @@ struct Built {
     off: Option<(u8, u32)>,
     values: Vec<f32>,
     init: Option<Init>,
+    spacing: u8,
 }
 
 /// What it begins from.
@@ -88,7 +89,9 @@ impl Built {
             latent_width: width,
             prompt_embeds: Some(tensor(&embeds)),
             negative_prompt_embeds: self.guided.then(|| tensor(&embeds)),
-            sampler: self.sampler.map_or_else(|name| name, |index| Sampler::ALL[usize::from(index) % 8].name().into()),
+            sampler: self
+                .sampler
+                .map_or_else(|name| name, |index| Sampler::ALL[usize::from(index) % Sampler::ALL.len()].name().into()),
             num_inference_steps: u32::from(self.steps % 8),
             guidance_scale: self.guidance_scale.map_or_else(|scale| scale, f64::from),
             eta: self.eta,
@@ -96,6 +99,7 @@ impl Built {
             preview_every: self.preview_every,
             resume_from,
             attempt: 0,
+            sigma_spacing: ["", "karras", "exponential", "x"][usize::from(self.spacing % 4)].into(),
             init: self.init.map(|init| DenoiseInit {
                 latents: init.latents.then(|| tensor(&shape)),
                 strength: init.strength,

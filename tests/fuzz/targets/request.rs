@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use prost::Message;
 
 const SAMPLERS: [&str; 3] = ["plms", "ddim", "euler"];
-const FIELDS: [&str; 18] = [
+const FIELDS: [&str; 19] = [
     "model",
     "width",
     "height",
@@ -29,6 +29,7 @@ const FIELDS: [&str; 18] = [
     "mask_image",
     "strength",
     "strength_way",
+    "sigma_spacing",
 ];
 const MAX_IMAGES: u32 = 4;
 const MAX_SIDE: u32 = 1024;
@@ -123,6 +124,7 @@ impl Built {
             output_format: i32::from(self.output_format % 6),
             priority: i32::from(self.priority % 5),
             strength: self.init.as_ref().and_then(|init| init.strength),
+            sigma_spacing: String::new(),
             strength_way: self.init.as_ref().map_or(0, |init| i32::from(init.way % 4)),
             mask_image: self.init.as_mut().and_then(|init| init.mask.take()).map(file).unwrap_or_default().into(),
             init_image: self.init.take().map(|init| file(init.picture)).unwrap_or_default().into(),

@@ -110,5 +110,5 @@ impl Facts {
 
 fn cost(sampler: &Sampler) -> v1::SamplerCost {
     let Cost { evaluations_per_step, extra_evaluations } = sampler.cost();
-    v1::SamplerCost { sampler: sampler.to_string(), evaluations_per_step, extra_evaluations }
+    v1::SamplerCost { sampler: sampler.to_string(), evaluations_per_step, extra_evaluations, ..Default::default() }
 }

@@ -48,7 +48,7 @@ pub(crate) struct PictureFlags {
     /// Guidance scale, 0 to 50: eps = eps(empty) + scale * (eps(prompt) - eps(empty)).
     #[arg(long, visible_alias = "guidance-scale", value_name = "X", value_parser = scale)]
     pub(crate) scale: Option<f64>,
-    /// plms, ddim, dpmpp_2m, euler, euler_a, heun, dpm2 or unipc.
+    /// plms, ddim, dpmpp_2m, euler, euler_a, heun, dpm2, unipc, lms, dpm2_a, dpmpp_2m_sde, dpmpp_sde, lcm or ddpm.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["plms", "dpm_solver"])]
     pub(crate) sampler: Option<String>,
     /// The same as --sampler plms.
@@ -57,6 +57,9 @@ pub(crate) struct PictureFlags {
     /// The same as --sampler dpmpp_2m.
     #[arg(long)]
     pub(crate) dpm_solver: bool,
+    /// How the sampler's noise levels are spaced: karras or exponential. Without it, as its timesteps lie.
+    #[arg(long, visible_alias = "schedule", value_name = "NAME", value_parser = ["karras", "exponential"])]
+    pub(crate) sigma_spacing: Option<String>,
     /// DDIM's eta, 0 (deterministic) to 1; only with the sampler ddim.
     #[arg(long, visible_alias = "ddim-eta", value_name = "X", value_parser = eta)]
     pub(crate) eta: Option<f64>,

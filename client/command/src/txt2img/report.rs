@@ -13,7 +13,7 @@ pub(crate) const JSON_EVENTS: &str = "\
 With --json each line of standard output is an object whose \"event\" says what happened:
   queued        position, estimated_seconds (null when unknown)
   started       model, width, height, num_images, seed, sampler, num_inference_steps, guidance_scale, eta, clip_skip,
-                strength (null without a picture to begin from)
+                sigma_spacing, strength (null without a picture to begin from)
   step          image_index, step, of; preview: the path, where one was saved
   image         image_index, seed, path (null with --skip-save), media_type, width, height, safety, parameters
   image_failed  image_index, seed, code, message
@@ -90,6 +90,7 @@ fn object(event: &Event, path: Option<&Path>) -> Option<Value> {
             "eta": settings.eta,
             "clip_skip": settings.clip_skip,
             "strength": settings.strength,
+            "sigma_spacing": settings.sigma_spacing,
         }),
         Event::Step(step) => {
             let mut object =

@@ -178,6 +178,9 @@ fn request(flags: &Flags, recipe: &Recipe, job: &Job) -> GenerateRequest {
     if let Some(scale) = picture.scale {
         request = request.guidance_scale(scale);
     }
+    if let Some(spacing) = &picture.sigma_spacing {
+        request = request.sigma_spacing(spacing);
+    }
     // Command lines of the reference say 0 with any sampler; the server takes it with ddim alone.
     if let Some(eta) = picture.eta.filter(|&eta| eta > 0.0) {
         request = request.eta(eta);

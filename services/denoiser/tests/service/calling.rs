@@ -56,6 +56,7 @@ pub(crate) fn request(seed: u64, steps: u32) -> DenoiseRequest {
         resume_from: None,
         attempt: 0,
         init: None,
+        sigma_spacing: String::new(),
     }
 }
 

@@ -154,8 +154,8 @@ async fn refusals_name_the_field_the_value_and_the_range() {
         (DenoiseRequest { latent_height: 0, ..base() }, "latent_height: 0 is not in 1 to 256"),
         (DenoiseRequest { latent_width: 12_500, ..base() }, "latent_width: 12500 is not in 1 to 256"),
         (
-            DenoiseRequest { sampler: "lms".into(), ..base() },
-            &format!("sampler: \"lms\" is not one of {}", Sampler::ALL.map(Sampler::name).join(", ")),
+            DenoiseRequest { sampler: "dpm_fast".into(), ..base() },
+            &format!("sampler: \"dpm_fast\" is not one of {}", Sampler::ALL.map(Sampler::name).join(", ")),
         ),
         (
             DenoiseRequest { sampler: "x".repeat(1 << 20), ..base() },

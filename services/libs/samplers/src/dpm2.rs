@@ -15,7 +15,7 @@ use crate::sigma_path::{SigmaPath, evaluation};
 const MIDDLE: StateId = 1;
 
 pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
-    let path = SigmaPath::new(schedule, steps);
+    let path = SigmaPath::rounded(schedule, steps);
     let mut evaluations = Vec::with_capacity(2 * path.len());
     for step in path.steps() {
         let moved = |target, to: f64| {

@@ -1,10 +1,10 @@
 //! DPM-Solver++ (2M): an exponential integrator over the predicted picture and the one before it.
 //!
 //! Lu et al., "DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models" (2022), algorithm 2, in the
-//! form of diffusers' `DPMSolverMultistepScheduler`: midpoint, final σ of zero, first and last step of first order.
+//! form of diffusers' `DPMSolverMultistepScheduler`: midpoint, final σ of zero, first and last step of first order. The stochastic kind is
+//! its `sde-dpmsolver++`, which is k-diffusion's `sample_dpmpp_2m_sde`: twice as far towards x₀, and back with fresh noise.
 
-use crate::config::TimestepSpacing;
-use crate::level::{Level, extrapolation};
+use crate::level::{Level, extrapolation, levels};
 use crate::plan::{Evaluation, LATENTS, Plan, Source, StateId, Update};
 use crate::planning::Steps;
 use crate::sampler::Sampler;
@@ -14,10 +14,39 @@ use crate::start::Initial;
 /// x₀ as the evaluation before predicted it.
 const PREVIOUS_ORIGINAL: StateId = 1;
 
-pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
-    let timesteps = schedule.spacing(TimestepSpacing::Linspace).whole_above_zero(steps.n).split_off(steps.skipped);
+/// Whether steps draw noise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Ode,
+    Sde,
+}
+
+impl Kind {
+    fn sampler(self) -> Sampler {
+        match self {
+            Self::Ode => Sampler::DpmSolverPlusPlus2M,
+            Self::Sde => Sampler::DpmSolverPlusPlus2MSde,
+        }
+    }
+
+    /// The step from one level to another while x₀ stays what it is, as the coefficients of x, x₀ and fresh noise.
+    fn transfer(self, from: Level, to: Level) -> (f64, f64, f64) {
+        let (ratio, weight) = from.transfer(to);
+        match self {
+            Self::Ode => (ratio, weight, 0.0),
+            Self::Sde => {
+                // e^(−h): how much smaller the noise is, in units of the picture.
+                let shrunk = ratio * from.alpha / to.alpha;
+                let share = 1.0 - shrunk * shrunk;
+                (ratio * shrunk, to.alpha * share, to.sigma * share.sqrt())
+            }
+        }
+    }
+}
+
+pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps, kind: Kind) -> Plan {
+    let (timesteps, mut levels) = levels(schedule, steps);
     let n = timesteps.len();
-    let mut levels: Vec<Level> = timesteps.iter().map(|&t| Level::new(schedule.sigma(t as f32))).collect();
     levels.push(Level::new(0.0));
     let evaluations = levels.windows(2).zip(&timesteps).enumerate().map(|(i, (pair, &timestep))| {
         let (from, to) = (pair[0], pair[1]);
@@ -27,7 +56,7 @@ pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
 
         // x₀ = latents · x + output · ε, from this evaluation alone.
         let (latents, output) = from.original();
-        let (ratio, weight) = from.transfer(to);
+        let (ratio, weight, noise) = kind.transfer(from, to);
         let current = weight * (1.0 + extrapolation);
         let mut latents_update = Update::new(
             LATENTS,
@@ -37,14 +66,14 @@ pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
             let previous = Update::new(LATENTS, [(Source::State(PREVIOUS_ORIGINAL), -weight * extrapolation)]);
             latents_update.terms.extend(previous.terms);
         }
-        let mut updates = vec![latents_update];
+        let mut updates = vec![latents_update.with_noise(i, noise)];
         // The last step is of first order: nothing reads what would be kept for it.
         if i + 2 < n {
             let terms = [(Source::State(LATENTS), latents), (Source::ModelOutput, output)];
             updates.push(Update::new(PREVIOUS_ORIGINAL, terms));
         }
         Evaluation {
-            timestep: timestep as f32,
+            timestep,
             step: i + 1,
             input: LATENTS,
             input_scale: 1.0,
@@ -53,5 +82,5 @@ pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
         }
     });
     let initial = steps.initial(1.0, Initial::picture(levels[0]));
-    Plan::new(Sampler::DpmSolverPlusPlus2M, n, initial, evaluations.collect())
+    Plan::new(kind.sampler(), n, initial, evaluations.collect())
 }

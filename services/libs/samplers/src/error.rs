@@ -1,6 +1,7 @@
 //! What can be wrong with a schedule or with a request for a plan.
 
 use crate::sampler::Sampler;
+use crate::spacing::SigmaSpacing;
 
 /// A name that is not one of those known here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +63,14 @@ pub enum PlanError {
         strength: f64,
         /// Of so many steps.
         num_inference_steps: usize,
+    },
+    /// Only samplers that step in σ can space it.
+    #[error("sigma_spacing is {spacing}, but the sampler {sampler} visits whole timesteps: leave it out")]
+    SpacingUnused {
+        /// What was asked for.
+        spacing: SigmaSpacing,
+        /// The sampler that was asked for.
+        sampler: Sampler,
     },
     /// Only DDIM begins from a picture as CompVis' script does.
     #[error("CompVis begins from a picture with ddim alone: for {0} use the way of diffusers")]

@@ -21,7 +21,7 @@ pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
 }
 
 /// `(down, up)` with down² + up² = next²: where the deterministic part ends, and how much noise is added there.
-fn ancestral(sigma: f64, next: f64) -> (f64, f64) {
+pub(crate) fn ancestral(sigma: f64, next: f64) -> (f64, f64) {
     let ratio = next / sigma;
     // next² · (σ² − next²) / σ², which is not negative because σ falls; down is what remains of next².
     let up = next * (1.0 - ratio * ratio).max(0.0).sqrt();

@@ -1,5 +1,8 @@
 //! One amount of noise in the variables of DPM-Solver, for the samplers that step in λ.
 
+use crate::planning::Steps;
+use crate::schedule::NoiseSchedule;
+
 /// x = α · x₀ + σ · ε with α² + σ² = 1: Lu et al., "DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling
 /// in Around 10 Steps" (2022), equation 2.1.
 #[derive(Clone, Copy)]
@@ -41,6 +44,12 @@ impl Level {
         let ratio = to.sigma / self.sigma;
         (ratio, to.alpha - self.alpha * ratio)
     }
+}
+
+/// Timesteps and levels of the steps that are taken, the noisiest first, for samplers that step in λ.
+pub(crate) fn levels(schedule: &NoiseSchedule, steps: Steps) -> (Vec<f32>, Vec<Level>) {
+    let levels = schedule.whole_levels(steps).split_off(steps.skipped);
+    levels.into_iter().map(|(timestep, sigma)| (timestep, Level::new(sigma))).unzip()
 }
 
 /// How far to go on along the line from the previous x₀ to the current one: h / (2 · h₀), half the ratio of this step's

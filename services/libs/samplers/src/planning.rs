@@ -1,11 +1,15 @@
 //! From what is asked of a sampler to its plan: the one place that knows every sampler.
 
+use crate::dpmpp_2m::Kind;
 use crate::error::PlanError;
 use crate::plan::Plan;
 use crate::sampler::{PlanRequest, Sampler};
 use crate::schedule::NoiseSchedule;
+use crate::spacing::SigmaSpacing;
 use crate::start::{Initial, Start, StrengthWay};
-use crate::{ddim, dpm2, dpmpp_2m, euler, euler_ancestral, heun, plms, unipc};
+use crate::{
+    ddim, ddpm, dpm2, dpm2_ancestral, dpmpp_2m, dpmpp_sde, euler, euler_ancestral, heun, lcm, lms, plms, unipc,
+};
 
 impl NoiseSchedule {
     /// The plan of a request.
@@ -13,9 +17,10 @@ impl NoiseSchedule {
     /// # Errors
     /// [`PlanError`] when one of its numbers is out of range, or its sampler does not have what is asked of it.
     pub fn plan(&self, request: &PlanRequest) -> Result<Plan, PlanError> {
-        let PlanRequest { sampler, num_inference_steps: n, eta, start } = *request;
-        if !(1..=self.num_train_timesteps()).contains(&n) {
-            return Err(PlanError::NumInferenceSteps { given: n, most: self.num_train_timesteps() });
+        let PlanRequest { sampler, num_inference_steps: n, eta, spacing, start } = *request;
+        let most = sampler.most_steps(self.num_train_timesteps());
+        if !(1..=most).contains(&n) {
+            return Err(PlanError::NumInferenceSteps { given: n, most });
         }
         if !(0.0..=1.0).contains(&eta) {
             return Err(PlanError::Eta(eta));
@@ -26,16 +31,25 @@ impl NoiseSchedule {
         if matches!(start, Start::Strength { way: StrengthWay::CompVis, .. }) && sampler != Sampler::Ddim {
             return Err(PlanError::CompVisStart(sampler));
         }
-        let steps = Steps { n, skipped: start.skipped(n)?, start };
+        if spacing != SigmaSpacing::Timesteps && !sampler.has_sigma_spacings() {
+            return Err(PlanError::SpacingUnused { spacing, sampler });
+        }
+        let steps = Steps { n, skipped: start.skipped(n)?, spacing, start };
         Ok(match sampler {
             Sampler::Plms => plms::plan(self, steps),
             Sampler::Ddim => ddim::plan(self, steps, eta),
-            Sampler::DpmSolverPlusPlus2M => dpmpp_2m::plan(self, steps),
+            Sampler::DpmSolverPlusPlus2M => dpmpp_2m::plan(self, steps, Kind::Ode),
+            Sampler::DpmSolverPlusPlus2MSde => dpmpp_2m::plan(self, steps, Kind::Sde),
             Sampler::Euler => euler::plan(self, steps),
             Sampler::EulerAncestral => euler_ancestral::plan(self, steps),
             Sampler::Heun => heun::plan(self, steps),
             Sampler::Dpm2 => dpm2::plan(self, steps),
             Sampler::UniPc => unipc::plan(self, steps),
+            Sampler::Lms => lms::plan(self, steps),
+            Sampler::Dpm2Ancestral => dpm2_ancestral::plan(self, steps),
+            Sampler::DpmSolverPlusPlusSde => dpmpp_sde::plan(self, steps),
+            Sampler::Lcm => lcm::plan(self, steps),
+            Sampler::Ddpm => ddpm::plan(self, steps),
         })
     }
 }
@@ -47,6 +61,7 @@ pub(crate) struct Steps {
     pub(crate) n: usize,
     /// So many of the first ones are not.
     pub(crate) skipped: usize,
+    pub(crate) spacing: SigmaSpacing,
     pub(crate) start: Start,
 }
 
@@ -110,7 +125,7 @@ mod tests {
         let schedule = NoiseSchedule::new(&ScheduleConfig::default()).unwrap();
         for sampler in Sampler::ALL {
             let cost = sampler.cost();
-            for num_inference_steps in (1..=50).chain([333, 1000]) {
+            for num_inference_steps in (1..=50).chain([333, 1000]).filter(|n| *n <= sampler.most_steps(1000)) {
                 let plan = schedule.plan(&PlanRequest::new(sampler, num_inference_steps)).unwrap();
                 let told = i64::from(cost.evaluations_per_step) * num_inference_steps as i64
                     + i64::from(cost.extra_evaluations);

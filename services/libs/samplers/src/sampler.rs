@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::ParseError;
+use crate::lcm;
+use crate::spacing::SigmaSpacing;
 use crate::start::Start;
 
 /// A way from noise to a picture.
@@ -25,11 +27,23 @@ pub enum Sampler {
     Dpm2,
     /// UniPC of order 2: diffusers' `UniPCMultistepScheduler`.
     UniPc,
+    /// Linear multistep in σ: diffusers' `LMSDiscreteScheduler`.
+    Lms,
+    /// DPM-Solver-2 with fresh noise at every step: diffusers' `KDPM2AncestralDiscreteScheduler`.
+    Dpm2Ancestral,
+    /// DPM-Solver++ (2M) with fresh noise at every step: diffusers' `DPMSolverMultistepScheduler` with `sde-dpmsolver++`.
+    DpmSolverPlusPlus2MSde,
+    /// DPM-Solver++ of one step with fresh noise, two evaluations a step: diffusers' `DPMSolverSDEScheduler`.
+    DpmSolverPlusPlusSde,
+    /// Latent consistency models, for UNets that were distilled so: diffusers' `LCMScheduler`.
+    Lcm,
+    /// Denoising diffusion probabilistic models: diffusers' `DDPMScheduler`.
+    Ddpm,
 }
 
 impl Sampler {
     /// Every sampler, the reference's own first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 14] = [
         Self::Plms,
         Self::Ddim,
         Self::DpmSolverPlusPlus2M,
@@ -38,6 +52,12 @@ impl Sampler {
         Self::Heun,
         Self::Dpm2,
         Self::UniPc,
+        Self::Lms,
+        Self::Dpm2Ancestral,
+        Self::DpmSolverPlusPlus2MSde,
+        Self::DpmSolverPlusPlusSde,
+        Self::Lcm,
+        Self::Ddpm,
     ];
 
     /// The name that requests use.
@@ -52,6 +72,12 @@ impl Sampler {
             Self::Heun => "heun",
             Self::Dpm2 => "dpm2",
             Self::UniPc => "unipc",
+            Self::Lms => "lms",
+            Self::Dpm2Ancestral => "dpm2_a",
+            Self::DpmSolverPlusPlus2MSde => "dpmpp_2m_sde",
+            Self::DpmSolverPlusPlusSde => "dpmpp_sde",
+            Self::Lcm => "lcm",
+            Self::Ddpm => "ddpm",
         }
     }
 
@@ -60,10 +86,33 @@ impl Sampler {
     pub const fn cost(self) -> Cost {
         let (evaluations_per_step, extra_evaluations) = match self {
             Self::Plms => (1, 1),
-            Self::Ddim | Self::DpmSolverPlusPlus2M | Self::Euler | Self::EulerAncestral | Self::UniPc => (1, 0),
-            Self::Heun | Self::Dpm2 => (2, -1),
+            Self::Heun | Self::Dpm2 | Self::Dpm2Ancestral | Self::DpmSolverPlusPlusSde => (2, -1),
+            Self::Ddim
+            | Self::DpmSolverPlusPlus2M
+            | Self::Euler
+            | Self::EulerAncestral
+            | Self::UniPc
+            | Self::Lms
+            | Self::DpmSolverPlusPlus2MSde
+            | Self::Lcm
+            | Self::Ddpm => (1, 0),
         };
         Cost { evaluations_per_step, extra_evaluations }
+    }
+
+    /// The most steps that it takes over a schedule of so many timesteps.
+    #[must_use]
+    pub fn most_steps(self, num_train_timesteps: usize) -> usize {
+        match self {
+            Self::Lcm => lcm::MOST_STEPS.min(num_train_timesteps),
+            _ => num_train_timesteps,
+        }
+    }
+
+    /// Whether its σ can be spaced otherwise than its timesteps are: PLMS, DDIM, LCM and DDPM visit whole timesteps.
+    #[must_use]
+    pub const fn has_sigma_spacings(self) -> bool {
+        !matches!(self, Self::Plms | Self::Ddim | Self::Lcm | Self::Ddpm)
     }
 }
 
@@ -89,7 +138,7 @@ impl FromStr for Sampler {
         Self::ALL.into_iter().find(|sampler| sampler.name() == name).ok_or_else(|| ParseError {
             what: "sampler",
             name: name.to_owned(),
-            supported: "plms, ddim, dpmpp_2m, euler, euler_a, heun, dpm2 or unipc",
+            supported: "plms, ddim, dpmpp_2m, euler, euler_a, heun, dpm2, unipc, lms, dpm2_a, dpmpp_2m_sde, dpmpp_sde, lcm or ddpm",
         })
     }
 }
@@ -103,6 +152,8 @@ pub struct PlanRequest {
     pub num_inference_steps: usize,
     /// DDIM's share of the posterior's noise, 0 (none) to 1 (all of it, as DDPM). 0 for other samplers.
     pub eta: f64,
+    /// How its noise levels are spaced.
+    pub spacing: SigmaSpacing,
     /// Where it begins.
     pub start: Start,
 }
@@ -111,7 +162,7 @@ impl PlanRequest {
     /// From noise, as the sampler's class has it.
     #[must_use]
     pub fn new(sampler: Sampler, num_inference_steps: usize) -> Self {
-        Self { sampler, num_inference_steps, eta: 0.0, start: Start::Noise }
+        Self { sampler, num_inference_steps, eta: 0.0, spacing: SigmaSpacing::Timesteps, start: Start::Noise }
     }
 }
 
@@ -121,7 +172,7 @@ mod tests {
 
     #[test]
     fn every_name_reads_back_and_is_offered() {
-        let refused = "lms".parse::<Sampler>().unwrap_err();
+        let refused = "dpm_fast".parse::<Sampler>().unwrap_err();
         for sampler in Sampler::ALL {
             assert_eq!(sampler.to_string().parse(), Ok(sampler));
             assert!(refused.supported.contains(sampler.name()));

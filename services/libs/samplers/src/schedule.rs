@@ -2,6 +2,8 @@
 
 use crate::config::{BetaSchedule, ScheduleConfig, TimestepSpacing};
 use crate::error::ScheduleError;
+use crate::planning::Steps;
+use crate::spacing::SigmaSpacing;
 use crate::timesteps::Spacing;
 
 /// Longer tables are a mistake in a file, not a model.
@@ -99,6 +101,39 @@ impl NoiseSchedule {
         let (low, high) = (self.sigmas[below].ln(), self.sigmas[below + 1].ln());
         let share = ((sigma.ln() - low) / (high - low)).clamp(0.0, 1.0);
         (below as f64 + share) as f32
+    }
+
+    /// Timesteps and σ of all steps, the noisiest first, as diffusers' Euler, Heun, LMS and KDPM2 schedulers choose them: other spacings
+    /// reach from the first σ that timesteps have to the last.
+    pub(crate) fn fractional_levels(&self, steps: Steps) -> Vec<(f32, f64)> {
+        let timesteps = self.spacing(TimestepSpacing::Linspace).fractional(steps.n);
+        let levels: Vec<(f32, f64)> = timesteps.into_iter().map(|timestep| (timestep, self.sigma(timestep))).collect();
+        let ends = levels.first().zip(levels.last()).map(|(first, last)| (first.1, last.1));
+        let spaced = ends.and_then(|(largest, smallest)| steps.spacing.sigmas(steps.n, largest, smallest));
+        match spaced {
+            Some(sigmas) => sigmas.into_iter().map(|sigma| (self.timestep(sigma), sigma)).collect(),
+            None => levels,
+        }
+    }
+
+    /// Timesteps and σ of all steps, the noisiest first, as diffusers' DPM-Solver and UniPC choose them: other spacings reach over all that
+    /// was trained. The timesteps are whole, Karras' rounded and exponential ones cut off.
+    pub(crate) fn whole_levels(&self, steps: Steps) -> Vec<(f32, f64)> {
+        let (largest, smallest) = (self.sigma(self.sigmas.len() as f32 - 1.0), self.sigma(0.0));
+        match steps.spacing.sigmas(steps.n, largest, smallest) {
+            Some(sigmas) => {
+                let whole = |timestep: f32| match steps.spacing {
+                    // There the noisiest lies just below its timestep: logarithms are in f32.
+                    SigmaSpacing::Exponential => (timestep - 1e-3).max(0.0).trunc(),
+                    SigmaSpacing::Karras | SigmaSpacing::Timesteps => timestep.round_ties_even(),
+                };
+                sigmas.into_iter().map(|sigma| (whole(self.timestep(sigma)), sigma)).collect()
+            }
+            None => {
+                let timesteps = self.spacing(TimestepSpacing::Linspace).whole_above_zero(steps.n);
+                timesteps.into_iter().map(|timestep| (timestep as f32, self.sigma(timestep as f32))).collect()
+            }
+        }
     }
 
     /// Where a sampler's timesteps lie, if its class has `default` for a model that does not say.

@@ -7,6 +7,7 @@ use crate::config::TimestepSpacing;
 use crate::plan::{Evaluation, StateId, Update};
 use crate::planning::Steps;
 use crate::schedule::NoiseSchedule;
+use crate::spacing::SigmaSpacing;
 use crate::start::Initial;
 
 /// Where the steps begin and end, as diffusers' Euler, Heun and KDPM2 schedulers choose it with their defaults.
@@ -29,9 +30,24 @@ pub(crate) struct SigmaStep {
 
 impl SigmaPath {
     pub(crate) fn new(schedule: &NoiseSchedule, steps: Steps) -> Self {
+        Self::with(schedule, steps, schedule.fractional_levels(steps))
+    }
+
+    /// The same, with Karras' spacing at whole timesteps, as diffusers' KDPM2 schedulers have it.
+    pub(crate) fn rounded(schedule: &NoiseSchedule, steps: Steps) -> Self {
+        let mut levels = schedule.fractional_levels(steps);
+        if steps.spacing == SigmaSpacing::Karras {
+            levels.iter_mut().for_each(|(timestep, _)| *timestep = timestep.round_ties_even());
+        }
+        Self::with(schedule, steps, levels)
+    }
+
+    /// `levels` of timestep and σ, the noisiest first, of which some are skipped.
+    fn with(schedule: &NoiseSchedule, steps: Steps, mut levels: Vec<(f32, f64)>) -> Self {
+        let levels = levels.split_off(steps.skipped);
+        let timesteps: Vec<f32> = levels.iter().map(|(timestep, _)| *timestep).collect();
+        let sigmas: Vec<f64> = levels.into_iter().map(|(_, sigma)| sigma).chain([0.0]).collect();
         let spacing = schedule.spacing(TimestepSpacing::Linspace);
-        let timesteps = spacing.fractional(steps.n).split_off(steps.skipped);
-        let sigmas: Vec<f64> = timesteps.iter().map(|&t| schedule.sigma(t)).chain([0.0]).collect();
         let sigma_max = sigmas.first().copied().unwrap_or(0.0);
         let init_noise_sigma = match spacing.kind {
             TimestepSpacing::Linspace | TimestepSpacing::Trailing => sigma_max,

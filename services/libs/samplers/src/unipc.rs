@@ -9,8 +9,7 @@
 //! predicted. The last evaluation corrects nothing: from there it is one step to no noise, which ends at the predicted
 //! picture wherever it begins.
 
-use crate::config::TimestepSpacing;
-use crate::level::{Level, extrapolation};
+use crate::level::{Level, extrapolation, levels};
 use crate::plan::{Evaluation, LATENTS, Plan, Source, StateId, Update};
 use crate::planning::Steps;
 use crate::sampler::Sampler;
@@ -23,9 +22,8 @@ const PREVIOUS_ORIGINAL: StateId = 1;
 const HALF_CORRECTED: StateId = 2;
 
 pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
-    let timesteps = schedule.spacing(TimestepSpacing::Linspace).whole_above_zero(steps.n).split_off(steps.skipped);
+    let (timesteps, levels) = levels(schedule, steps);
     let n = timesteps.len();
-    let levels: Vec<Level> = timesteps.iter().map(|&t| Level::new(schedule.sigma(t as f32))).collect();
     let mut evaluations = Vec::with_capacity(n);
     let mut came_by = None;
     for (i, (&timestep, &from)) in timesteps.iter().zip(&levels).enumerate() {
@@ -43,7 +41,6 @@ pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
         } else {
             updates.push(original(LATENTS, pred_original));
         }
-        let timestep = timestep as f32;
         evaluations.push(Evaluation {
             timestep,
             step: i + 1,

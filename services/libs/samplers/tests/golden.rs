@@ -7,7 +7,9 @@ mod synthetic;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use darkroom_samplers::{LATENTS, NoiseSchedule, Plan, PlanRequest, Sampler, ScheduleConfig, Start, StrengthWay};
+use darkroom_samplers::{
+    LATENTS, NoiseSchedule, Plan, PlanRequest, Sampler, ScheduleConfig, SigmaSpacing, Start, StrengthWay,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use synthetic::Run;
@@ -16,9 +18,17 @@ use synthetic::Run;
 /// latents too, in f32: that is where nearly all of the difference comes from.
 const TOLERANCE: f64 = 1e-5;
 
-/// DPM2's second timesteps are interpolated between logarithms, which diffusers has in f32. All others are exact.
-fn timestep_tolerance(sampler: Sampler) -> f32 {
-    if sampler == Sampler::Dpm2 { 1e-3 } else { 0.0 }
+/// Timesteps between two trained ones are interpolated between logarithms, which diffusers has in f32: the second ones of DPM2, DPM2
+/// ancestral and DPM++ SDE, and those of other spacings. All others are exact.
+fn timestep_tolerance(sampler: Sampler, case: &Case) -> f32 {
+    let between = matches!(sampler, Sampler::Dpm2 | Sampler::Dpm2Ancestral | Sampler::DpmSolverPlusPlusSde);
+    // k-diffusion knows no timesteps: they are read off σ, on lines in its logarithm.
+    let from_sigma = sampler == Sampler::Lms && case.strength.is_some();
+    match (between || case.spacing.is_some(), from_sigma) {
+        (_, true) => 2e-3,
+        (true, false) => 1e-3,
+        (false, false) => 0.0,
+    }
 }
 
 #[derive(Deserialize)]
@@ -34,6 +44,7 @@ struct Case {
     config: Config,
     strength: Option<f64>,
     way: Option<String>,
+    spacing: Option<String>,
     /// What it begins from, with a strength.
     #[serde(default)]
     original: Vec<f64>,
@@ -89,7 +100,8 @@ fn plan(case: &Case) -> Plan {
         _ => Start::Noise,
     };
     let sampler = case.sampler.parse().unwrap();
-    let request = PlanRequest { eta: case.eta, start, ..PlanRequest::new(sampler, case.num_inference_steps) };
+    let spacing = case.spacing.as_deref().map_or(SigmaSpacing::Timesteps, |name| name.parse().unwrap());
+    let request = PlanRequest { eta: case.eta, spacing, start, ..PlanRequest::new(sampler, case.num_inference_steps) };
     NoiseSchedule::new(&schedule).unwrap().plan(&request).unwrap()
 }
 
@@ -105,11 +117,12 @@ fn check(file: &str) {
     for case in read::<Trajectories>(file).cases {
         let plan = plan(&case);
         let name = format!(
-            "{} n={} eta={} strength={:?} {:?}/{:?}",
+            "{} n={} eta={} strength={:?} {:?} {:?}/{:?}",
             case.sampler,
             case.num_inference_steps,
             case.eta,
             case.strength,
+            case.spacing,
             case.config.timestep_spacing,
             case.config.steps_offset
         );
@@ -123,7 +136,7 @@ fn check(file: &str) {
         for (i, expected) in case.evaluations.iter().enumerate() {
             let difference = (plan.evaluations[i].timestep - expected.timestep).abs();
             assert!(
-                difference <= timestep_tolerance(plan.sampler),
+                difference <= timestep_tolerance(plan.sampler, &case),
                 "{name}, evaluation {i}: timestep {difference} off"
             );
             let mut errors = vec![];
@@ -183,6 +196,36 @@ fn dpm2_follows_diffusers() {
 #[test]
 fn unipc_follows_diffusers() {
     check("unipc.json");
+}
+
+#[test]
+fn lms_follows_diffusers() {
+    check("lms.json");
+}
+
+#[test]
+fn dpm2_ancestral_follows_diffusers() {
+    check("dpm2_a.json");
+}
+
+#[test]
+fn dpmpp_2m_sde_follows_diffusers() {
+    check("dpmpp_2m_sde.json");
+}
+
+#[test]
+fn dpmpp_sde_follows_diffusers() {
+    check("dpmpp_sde.json");
+}
+
+#[test]
+fn lcm_follows_diffusers() {
+    check("lcm.json");
+}
+
+#[test]
+fn ddpm_follows_diffusers() {
+    check("ddpm.json");
 }
 
 #[test]

@@ -156,6 +156,7 @@ impl ImageTask {
             num_inference_steps: job.num_inference_steps,
             guidance_scale: job.guidance_scale,
             eta: job.eta,
+            sigma_spacing: job.sigma_spacing.clone(),
             seed: job.image_seed(index),
             preview_every: job.preview_every,
             resume_from,

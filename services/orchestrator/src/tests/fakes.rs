@@ -90,6 +90,7 @@ pub(crate) fn job() -> Job {
         num_inference_steps: 4,
         guidance_scale: 7.5,
         eta: 0.0,
+        sigma_spacing: String::new(),
         clip_skip: 0,
         preview_every: 0,
         output: Output::Picture(Format::Png),

@@ -168,3 +168,37 @@ fn what_a_request_says_of_its_picture_is_checked() {
         assert_eq!(found.unwrap_err(), message);
     }
 }
+
+#[test]
+fn a_samplers_own_bounds_are_kept() {
+    let mut model = fakes::model();
+    let cost = |sampler: &str, max_steps, sigma_spacings| v1::SamplerCost {
+        sampler: sampler.into(),
+        evaluations_per_step: 1,
+        extra_evaluations: 0,
+        max_steps,
+        sigma_spacings,
+    };
+    model.sampler_costs = vec![cost("plms", 1000, false), cost("euler", 50, true)];
+    let check = |sampler: &str, steps, spacing: &str| {
+        let request = GenerateRequest {
+            sampler: sampler.into(),
+            num_inference_steps: Some(steps),
+            sigma_spacing: spacing.into(),
+            ..request()
+        };
+        let job = validate(request, &model, LIMITS, None, || 1).map_err(|refusal| refusal.to_string());
+        job.map(|job| job.sigma_spacing)
+    };
+    assert_eq!(check("euler", 50, "karras").unwrap(), "karras");
+    assert_eq!(check("plms", 1000, "").unwrap(), "");
+    assert_eq!(check("euler", 51, "").unwrap_err(), "num_inference_steps: 51 is not allowed, it must be 1 to 50");
+    assert_eq!(
+        check("plms", 4, "exponential").unwrap_err(),
+        "sigma_spacing: exponential is not for the sampler plms, which visits whole timesteps"
+    );
+    assert_eq!(
+        check("euler", 4, "linear").unwrap_err(),
+        "sigma_spacing: \"linear\" is not known, use karras or exponential, or leave it out"
+    );
+}
