@@ -167,7 +167,7 @@ fn implausible_values_name_file_field_value_and_range() {
         ),
         ("scheduler/scheduler_config.json", "beta_schedule", json!("cosine"), "beta_schedule is \"cosine\"; expected"),
         ("defaults.json", "width", json!(100), "width is 100; expected a multiple of 8"),
-        ("defaults.json", "sampler", json!("lms"), "sampler is \"lms\"; expected"),
+        ("defaults.json", "sampler", json!("dpm_fast"), "sampler is \"dpm_fast\"; expected"),
         ("defaults.json", "guidance", json!(2), "guidance is 2; expected one of the fields guidance_scale"),
         ("latent_rgb.json", "weights", json!([[1, 2, 3]]), "weights is [[1,2,3]]; expected 4 lists of three numbers"),
     ] {
