@@ -248,6 +248,7 @@ fn settings(corpora: &Corpora) -> Result<()> {
         (1, golden.join("unet.json")),
         (2, golden.join("vae.json")),
         (4, golden.join("scheduler.json")),
+        (8, golden.join("../../safety/tiny.json")),
     ] {
         let model = file.strip_prefix(&pocket).map_or("v1", |_| "pocket");
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -255,5 +256,8 @@ fn settings(corpora: &Corpora) -> Result<()> {
     }
     let tokenizer = r#"{"model":{"vocab":{"<|startoftext|>":0,"<|endoftext|>":1,"l":2,"o":3,"o</w>":4,"lo":5,"lo</w>":6,
         "a</w>":7,"r":8,"e":9,"d</w>":10,"re":11},"merges":["l o","l o</w>",["r","e"]]}}"#;
-    corpora.seed("settings", "7-tokenizer", 7, tokenizer.as_bytes())
+    corpora.seed("settings", "7-tokenizer", 7, tokenizer.as_bytes())?;
+    let preprocessor = r#"{"crop_size":{"height":224,"width":224},"do_resize":true,"image_mean":[0.5,0.25,0],"image_std":[1,0.5,0.25],
+        "resample":3,"rescale_factor":0.004,"size":{"shortest_edge":224}}"#;
+    corpora.seed("settings", "9-preprocessor", 9, preprocessor.as_bytes())
 }

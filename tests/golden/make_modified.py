@@ -10,7 +10,6 @@ the latents); inpainting by diffusers with a seeded tiny UNet of nine channels. 
 
 import argparse
 import json
-import types
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from transformers import CLIPTokenizer
 
 import seeded
 from make_models import POCKET, SCHEDULERS, SEED, seeded_models
-from make_samplers import DEFAULT, V1, import_compvis, make_scheduler
+from make_samplers import DEFAULT, compvis_model, import_compvis, make_scheduler
 
 HERE = Path(__file__).parent / "modified"
 INIT = Path(__file__).parent / "models/pocket/plms.png"
@@ -72,22 +71,12 @@ def run(pipeline, steps, strength, seed, **more):
 def compvis(modules, pipeline, init, n, strength, seed):
     """scripts/img2img.py from the encoding on."""
     ddim, _, util = modules
-    betas = util.make_beta_schedule("linear", 1000, linear_start=V1["beta_start"], linear_end=V1["beta_end"])
-    alphas_cumprod = np.cumprod(1.0 - betas)
-    table = lambda values: torch.tensor(values, dtype=torch.float32)
 
     def embed(text):
         ids = pipeline.tokenizer(text, padding="max_length", truncation=True, return_tensors="pt").input_ids
         return pipeline.text_encoder(ids)[0]
 
-    source = types.SimpleNamespace(
-        num_timesteps=1000,
-        device=torch.device("cpu"),
-        betas=table(betas),
-        alphas_cumprod=table(alphas_cumprod),
-        alphas_cumprod_prev=table(np.append(1.0, alphas_cumprod[:-1])),
-        apply_model=lambda x, t, c: pipeline.unet(x, t, c).sample,
-    )
+    source = compvis_model(util, lambda x, t, c: pipeline.unet(x, t, c).sample)
     generator = torch.Generator().manual_seed(seed)
     image = torch.from_numpy(np.array(init).astype(np.float32) / 255.0)[None].permute(0, 3, 1, 2) * 2.0 - 1.0
     factor = pipeline.vae.config.scaling_factor

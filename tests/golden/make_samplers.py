@@ -99,17 +99,17 @@ def begin(scheduler, n, strength, original, noise):
 class Path:
     """Increments of one path of Brownian motion in sigma, for two stages a step, of unit normal draws in their order."""
 
-    def __init__(self, noise):
-        self.noise, self.first = noise, None
+    def __init__(self, draw):
+        self.draw, self.first = draw, None
 
     def __call__(self, sigma, sigma_next):
-        self.noise.append(normal(100 + len(self.noise)))
+        drawn = self.draw()
         if self.first is None:
-            self.first = (sigma_next, self.noise[-1])
-            return self.noise[-1]
+            self.first = (sigma_next, drawn)
+            return drawn
         (middle, first), self.first = self.first, None
         part = lambda high, low: ((high - low) / (sigma - sigma_next)) ** 0.5
-        return part(sigma, middle) * first + part(middle, sigma_next) * self.noise[-1]
+        return part(sigma, middle) * first + part(middle, sigma_next) * drawn
 
 
 def diffusers_case(sampler, n, config, eta=0.0, strength=None, spacing=None):
@@ -121,7 +121,8 @@ def diffusers_case(sampler, n, config, eta=0.0, strength=None, spacing=None):
     if strength is not None:
         timesteps, latents = begin(scheduler, n, strength, original, initial)
     noise, evaluations = [], []
-    path = Path(noise)
+    draw = lambda: noise.append(normal(100 + len(noise))) or noise[-1]
+    path = Path(draw)
     for i, t in enumerate(timesteps):
         model_input = scheduler.scale_model_input(latents, t)
         output = model(model_input, t)
@@ -131,7 +132,7 @@ def diffusers_case(sampler, n, config, eta=0.0, strength=None, spacing=None):
             options = {"eta": eta, "variance_noise": noise[-1]}
         if sampler in DRAWING:
             module = sys.modules[type(scheduler).__module__]
-            module.randn_tensor = lambda *_, **__: noise.append(normal(100 + len(noise))) or noise[-1]
+            module.randn_tensor = lambda *_, **__: draw()
         if sampler == "dpmpp_sde":
             scheduler.noise_sampler = path
         evaluations.append({"timestep": float(t)})
@@ -226,12 +227,23 @@ def import_compvis(checkout):
     return ddim, plms, util
 
 
-def compvis_case(modules, sampler, n, eta=0.0, strength=None):
-    ddim, plms, util = modules
-    # ldm.models.diffusion.ddpm.DDPM.register_schedule, with v1-inference.yaml's numbers.
+def compvis_model(util, apply_model):
+    """ldm.models.diffusion.ddpm.DDPM.register_schedule, with v1-inference.yaml's numbers, around `apply_model`."""
     betas = util.make_beta_schedule("linear", 1000, linear_start=V1["beta_start"], linear_end=V1["beta_end"])
     alphas_cumprod = numpy.cumprod(1.0 - betas)
     table = lambda values: torch.tensor(values, dtype=torch.float32)
+    return types.SimpleNamespace(
+        num_timesteps=1000,
+        device=torch.device("cpu"),
+        betas=table(betas),
+        alphas_cumprod=table(alphas_cumprod),
+        alphas_cumprod_prev=table(numpy.append(1.0, alphas_cumprod[:-1])),
+        apply_model=apply_model,
+    )
+
+
+def compvis_case(modules, sampler, n, eta=0.0, strength=None):
+    ddim, plms, util = modules
     states, timesteps, noise = [], [], []
 
     def apply_model(x, t, _):
@@ -245,14 +257,7 @@ def compvis_case(modules, sampler, n, eta=0.0, strength=None):
         noise.append(draw)
         return draw
 
-    source = types.SimpleNamespace(
-        num_timesteps=1000,
-        device=torch.device("cpu"),
-        betas=table(betas),
-        alphas_cumprod=table(alphas_cumprod),
-        alphas_cumprod_prev=table(numpy.append(1.0, alphas_cumprod[:-1])),
-        apply_model=apply_model,
-    )
+    source = compvis_model(util, apply_model)
     ddim.noise_like = plms.noise_like = noise_like
     cls = plms.PLMSSampler if sampler == "plms" else ddim.DDIMSampler
     initial, original = normal(1), normal(2)

@@ -54,7 +54,7 @@ fn denoise_request() -> v1::DenoiseRequest {
 }
 
 fn decode_request() -> v1::DecodeRequest {
-    v1::DecodeRequest { latents: Some(v1::Tensor::from_f32(&LATENTS, &[0.5; 256])) }
+    v1::DecodeRequest { latents: Some(v1::Tensor::from_f32(&LATENTS, &[0.5; 256])), intermediate: false }
 }
 
 fn assert_refused(status: &Status, field: &str, words: &str) {
@@ -134,7 +134,7 @@ async fn the_vae_refuses_tensors_that_lie() -> anyhow::Result<()> {
         assert_refused(&vae.decode(request).await.expect_err(words), "latents", words);
     }
     let wrong = v1::Tensor::from_f32(&[3, 8, 8], &[0.5; 192]);
-    let request = v1::DecodeRequest { latents: Some(wrong) };
+    let request = v1::DecodeRequest { latents: Some(wrong), intermediate: false };
     assert_refused(&vae.decode(request).await.expect_err("another model"), "latents", "[3, 8, 8]");
 
     let image = vae.decode(decode_request()).await?.into_inner().image.expect("a picture");

@@ -72,6 +72,8 @@ fn request() -> v1::DenoiseRequest {
         attempt: 3,
         init: None,
         sigma_spacing: String::new(),
+        rng: 0,
+        variation: None,
         ..Default::default()
     }
 }

@@ -1,6 +1,6 @@
 //! A request, from the first event to the last: order, settings, seeds, warnings.
 
-use darkroom_client::{Completed, Event, Settings};
+use darkroom_client::{Completed, Event, PromptSyntax, Rng, Settings};
 use testkit::fleet::{Fleet, Service};
 use tokio_stream::StreamExt as _;
 
@@ -103,6 +103,10 @@ async fn started_tells_the_models_defaults() -> anyhow::Result<()> {
     let expected = Settings {
         strength: None,
         sigma_spacing: String::new(),
+        prompt_syntax: PromptSyntax::Plain,
+        rng: Rng::Cpu,
+        variation: None,
+        hires: None,
         model: "pocket".into(),
         width: 128,
         height: 128,

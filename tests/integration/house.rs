@@ -24,9 +24,10 @@ const MADE: [&str; 2] = ["outputs", "target"];
 const EMPTY_NAMES: [&str; 6] = ["common", "helper", "helpers", "manager", "util", "utils"];
 
 /// Crates that never link candle: tensors pass through them as bytes.
-const WITHOUT_CANDLE: [&str; 6] = [
+const WITHOUT_CANDLE: [&str; 7] = [
     "darkroom-proto",
     "darkroom-samplers",
+    "darkroom-resample",
     "darkroom-engine",
     "darkroom-service-kit",
     "darkroom-orchestrator",

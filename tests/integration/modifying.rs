@@ -4,14 +4,14 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
-use darkroom_client::{Client, GenerateRequest, StrengthWay};
-use image::RgbImage;
+use darkroom_client::{GenerateRequest, StrengthWay};
 use serde::Deserialize;
-use testkit::fleet::{Builder, Fleet};
+use testkit::fleet::Fleet;
 use testkit::formats::{Precision, Saving};
 use testkit::seeded::{self, Configs};
 
 use crate::asking::{image, refusal};
+use crate::references::{self, in_f32};
 
 const PROMPT: &str = "a green star on a white background";
 
@@ -56,49 +56,12 @@ impl Picture {
             _ => request,
         })
     }
-
-    /// Within a level of 255 for 99.9 % of the values.
-    fn check(&self, found: &RgbImage) -> anyhow::Result<()> {
-        let expected = image::open(golden("modified").join(&self.file))?.into_rgb8();
-        ensure!(found.dimensions() == expected.dimensions(), "{}: {:?}", self.file, found.dimensions());
-        let differences: Vec<u8> = found.iter().zip(expected.iter()).map(|(a, b)| a.abs_diff(*b)).collect();
-        let far = differences.iter().filter(|difference| **difference > 1).count();
-        let other = differences.iter().filter(|difference| **difference > 0).count();
-        let largest = differences.iter().max().copied().unwrap_or(0);
-        println!("{}: {other} of {} values differ, by {largest} at most", self.file, differences.len());
-        ensure!(far * 1000 <= differences.len(), "{}: {far} values are off by more than one level", self.file);
-        Ok(())
-    }
 }
 
-/// As the references computed.
-fn in_f32(fleet: Builder) -> Builder {
-    fleet
-        .text_encoder(|config| config.model.precision = "f32".into())
-        .denoiser(|config| config.model.precision = "f32".into())
-        .vae(|config| config.model.precision = "f32".into())
-}
-
-async fn file(client: &Client, request: GenerateRequest) -> anyhow::Result<Vec<u8>> {
-    Ok(image(client, request).await?.data().to_vec())
-}
-
-/// All at once, and then one after the other: the same bytes, and the references' pictures.
+/// Against the references' pictures, together and alone.
 async fn compare(fleet: &Fleet, pictures: &[Picture]) -> anyhow::Result<()> {
-    let client = fleet.client().await?;
-    let together = pictures.iter().map(|picture| {
-        let client = client.clone();
-        let request = picture.request();
-        tokio::spawn(async move { file(&client, request?).await })
-    });
-    let together: Vec<_> = together.collect();
-    for (picture, together) in pictures.iter().zip(together) {
-        let together = together.await??;
-        picture.check(&image::load_from_memory(&together)?.into_rgb8())?;
-        let alone = file(&client, picture.request()?).await?;
-        ensure!(alone == together, "{} depends on who else is in the batch", picture.file);
-    }
-    Ok(())
+    let pictures = pictures.iter().map(|picture| Ok((golden("modified").join(&picture.file), picture.request()?)));
+    references::compare(&fleet.client().await?, pictures.collect::<anyhow::Result<_>>()?).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +90,7 @@ async fn an_inpainting_unet_repaints_as_diffusers_has_it() -> anyhow::Result<()>
 async fn what_is_not_masked_keeps_every_pixel() -> anyhow::Result<()> {
     let fleet = Fleet::with_pocket_model().start().await?;
     let picture = &pictures(&["inpaint"])?[0];
-    let result = image::load_from_memory(&file(&fleet.client().await?, picture.request()?).await?)?.into_rgb8();
+    let result = image::load_from_memory(image(&fleet.client().await?, picture.request()?).await?.data())?.into_rgb8();
     let original = image::open(golden("models/pocket/plms.png"))?.into_rgb8();
     let mask = image::open(golden("modified/mask.png"))?.into_luma8();
     let mut changed = 0;

@@ -188,6 +188,7 @@ async fn a_message_over_the_limit_is_refused() -> anyhow::Result<()> {
     let mut vae = VaeClient::new(fleet.channel(Service::Vae)?);
     let decode = |side: usize| v1::DecodeRequest {
         latents: Some(v1::Tensor::from_f32(&[4, side, side], &vec![0.0; 4 * side * side])),
+        intermediate: false,
     };
     let status = vae.decode(decode(100)).await.expect_err("160,000 bytes");
     assert!(matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted), "{status}");

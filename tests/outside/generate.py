@@ -10,6 +10,7 @@ import grpc
 from darkroom.v1 import image_generation_pb2 as pb
 from darkroom.v1 import image_generation_pb2_grpc as rpc
 from PIL import Image
+from sd_parsers import ParserManager
 
 PROMPT = "a red circle on a white background"
 STEPS = 50
@@ -41,6 +42,23 @@ corner = decoded.getpixel((2, 2))
 assert middle[0] > 160 and max(middle[1:]) < 110, f"the middle should be red, is {middle}"
 assert min(corner) > 220, f"the corner should be white, is {corner}"
 print(f"{decoded.width} x {decoded.height} {decoded.format}, {len(picture.data)} bytes, {completed.seconds.total:.2f} s")
+
+# What others read from the settings in the file.
+WORDS = "a red circle: large, (round:1.2)\non a white background, \"plain\""
+request = pb.GenerateRequest(
+    prompt=WORDS, negative_prompt="blue, green:\nyellow", width=72, height=64, seed=2**40, sampler="ddim", eta=0.5,
+    num_inference_steps=3, guidance_scale=3.5, clip_skip=1,
+)
+data = next(event.image.data for event in stub.Generate(request, timeout=120) if event.WhichOneof("event") == "image")
+found = ParserManager().parse(Image.open(io.BytesIO(data)))
+assert [prompt.value for prompt in found.prompts] == [request.prompt], found
+assert [prompt.value for prompt in found.negative_prompts] == [request.negative_prompt], found
+(sampler,), (model,) = found.samplers, found.models
+settings = {**found.metadata, **sampler.parameters}
+assert sampler.name == "DDIM" and model.name == "pocket", found
+for key, value in {"steps": 3, "cfg_scale": 3.5, "seed": 2**40, "Size": "72x64", "Clip skip": 2, "Eta DDIM": 0.5}.items():
+    assert str(settings[key]) == str(value), (key, settings)
+print(f"sd-parsers reads all settings back: {settings}")
 
 try:
     list(stub.Generate(pb.GenerateRequest(prompt=PROMPT, width=500), timeout=10))

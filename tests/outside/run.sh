@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Looks at a running fleet with tools that nobody here wrote: buf, grpcurl, Python's grpcio, promtool and Prometheus.
+# Looks at signed pictures and at a running fleet with tools that nobody here wrote: invisible-watermark, buf, grpcurl, Python's grpcio,
+# promtool and Prometheus.
 #
 #   tests/outside/run.sh [PATH OF THE darkroom PROGRAM]
 #
 # The program is target/release/darkroom if none is named. Everything happens on loopback, on free ports, and ends with the
-# script. Python 3 with venv, and prometheus with promtool, must be there; the other tools are installed into a cache folder.
+# script. Python 3 with venv, prometheus with promtool, and the example `sign` beside the program must be there; the other tools are
+# installed into a cache folder.
 #
 # Environment: DARKROOM_CACHE, that folder (default: darkroom-checks in the user's cache folder).
 set -euo pipefail
@@ -36,12 +38,19 @@ fail() { printf '%s\n' "$*" >&2; exit 1; }
 for tool in prometheus promtool; do
     command -v "$tool" >/dev/null || fail "$tool is missing: install prometheus (Debian: apt-get install prometheus)"
 done
-if ! cmp -s tests/outside/requirements.txt "$cache/installed.txt"; then
+wanted=(tests/outside/requirements.txt tests/outside/requirements-alone.txt)
+if ! cat "${wanted[@]}" | cmp -s - "$cache/installed.txt"; then
     python3 -m venv --clear "$cache"
-    "$cache/bin/pip" install --quiet --disable-pip-version-check --requirement tests/outside/requirements.txt
-    cp tests/outside/requirements.txt "$cache/installed.txt"
+    "$cache/bin/pip" install --quiet --disable-pip-version-check --requirement "${wanted[0]}"
+    "$cache/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "${wanted[1]}"
+    cat "${wanted[@]}" >"$cache/installed.txt"
 fi
 PATH=$cache/bin:$PATH
+
+say "invisible-watermark: it reads Darkroom's pictures as often as its own"
+sign=$(dirname "$darkroom")/examples/sign
+[ -x "$sign" ] || fail "$sign is missing: cargo build --release --example sign"
+python tests/outside/watermark.py "$sign"
 
 say "buf: the contract keeps its rules"
 (cd proto && buf lint)

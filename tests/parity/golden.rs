@@ -87,3 +87,14 @@ fn relative_l2(found: &[f32], expected: &[f32]) -> f64 {
     let size: f64 = expected.iter().map(|value| square(f64::from(*value))).sum();
     (error / size).sqrt()
 }
+
+/// Bytes as hexadecimal digits, two each.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Bytes from their hexadecimal digits.
+pub(crate) fn unhex(digits: &str) -> Result<Vec<u8>> {
+    let pair = |at| digits.get(at..at + 2).context("an odd number of hexadecimal digits");
+    (0..digits.len()).step_by(2).map(|at| Ok(u8::from_str_radix(pair(at)?, 16)?)).collect()
+}

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use darkroom_models::source::ModelSource;
-use darkroom_models::stage::{self, ComputeOptions, Precision, UnetRow};
+use darkroom_models::stage::{self, ComputeOptions, Division, Precision, UnetRow, VaeModel};
 
 use crate::golden::{Bound, EXACT, Golden, TINY};
 use crate::layouts::Tiny;
@@ -42,6 +42,16 @@ fn autoencoder_of_the_tiny_model() -> Result<()> {
 #[test]
 fn autoencoder_of_the_pocket_model() -> Result<()> {
     check(autoencoder, &pocket()?, "pocket")
+}
+
+/// In bands of four rows, and of some that divide nothing evenly.
+#[test]
+fn autoencoders_in_bands() -> Result<()> {
+    for (source, model) in [(Tiny::folder()?.source()?, "tiny"), (pocket()?, "pocket")] {
+        check(|source, options, golden| divided_autoencoder(source, options, golden, 0), &source, model)?;
+        check(|source, options, golden| divided_autoencoder(source, options, golden, 300_000), &source, model)?;
+    }
+    Ok(())
 }
 
 fn pocket() -> Result<ModelSource> {
@@ -102,7 +112,25 @@ fn unet(source: &ModelSource, options: &ComputeOptions, golden: &Golden) -> Resu
 }
 
 fn autoencoder(source: &ModelSource, options: &ComputeOptions, golden: &Golden) -> Result<Outputs> {
+    decode_and_encode(stage::load_vae(source, options)?.as_mut(), golden)
+}
+
+/// Checked against the undivided one too: on a CPU to the last bit.
+fn divided_autoencoder(
+    source: &ModelSource,
+    options: &ComputeOptions,
+    golden: &Golden,
+    band_bytes: usize,
+) -> Result<Outputs> {
     let mut model = stage::load_vae(source, options)?;
+    let undivided = decode_and_encode(model.as_mut(), golden)?;
+    model.divide(Division { undivided_pixels: 0, band_bytes });
+    let outputs = decode_and_encode(model.as_mut(), golden)?;
+    ensure!(outputs == undivided, "bands of {band_bytes} bytes change bits");
+    Ok(outputs)
+}
+
+fn decode_and_encode(model: &mut dyn VaeModel, golden: &Golden) -> Result<Outputs> {
     let (latents, shape) = golden.tensor("scaled_latents")?;
     let decoded = model.decode(&latents, shape[1], shape[2])?;
     let (image, shape) = golden.tensor("image")?;

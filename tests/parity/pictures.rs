@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use darkroom_models::noise::Generator;
+use darkroom_models::noise::{Generator, Rng};
 use darkroom_models::source::ModelSource;
 use darkroom_models::stage::{self, Context, TextEncoderModel, UnetModel, UnetRow, VaeModel};
 use darkroom_models::tokenizer::Tokenizer;
@@ -94,7 +94,7 @@ impl Pipeline {
     /// The plan, evaluation by evaluation, with classifier-free guidance.
     fn denoise(&mut self, plan: &Plan, [negative, prompt]: [&Context; 2], picture: &Picture) -> Result<Vec<f32>> {
         let count = self.unet.latent_channels() * SIDE * SIDE;
-        let mut noise = Generator::new(picture.seed);
+        let mut noise = Generator::new(Rng::Cpu, picture.seed);
         let mut states = vec![vec![0.0f32; count]; plan.num_states];
         states[0] = noise.randn(count).iter().map(|value| value * plan.initial.noise as f32).collect();
         for evaluation in &plan.evaluations {

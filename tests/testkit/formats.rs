@@ -102,6 +102,27 @@ impl Saving<'_> {
     }
 }
 
+/// Saves tensors (names as in the file, shapes, elements) by themselves: as safetensors, or as a pickle of torch's.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn save_tensors(
+    tensors: &[(String, Vec<usize>, Vec<f32>)],
+    precision: Precision,
+    as_pickle: bool,
+    to: &Path,
+) -> anyhow::Result<()> {
+    let saved =
+        tensors.iter().map(|(name, shape, data)| (name.clone(), Saved { precision, shape: shape.clone(), data }));
+    let saved: Vec<_> = saved.collect();
+    let written = if as_pickle {
+        checkpoint::write(&saved, false, to)
+    } else {
+        safetensors::serialize_to_file(saved, None, to).map_err(Into::into)
+    };
+    written.with_context(|| format!("saving {}", to.display()))
+}
+
 /// A tensor on its way to a file: converted when it is written.
 struct Saved<'a> {
     precision: Precision,

@@ -135,10 +135,16 @@ pub fn model(configs: &Configs, seed: u64) -> Vec<SeededTensor> {
 /// The elements of one tensor.
 #[must_use]
 pub fn tensor(part: Part, name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
+    values(part.folder(), name, shape, seed)
+}
+
+/// The elements of one tensor of a part that is none of a model's own.
+#[must_use]
+pub fn values(part: &str, name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
     let (centre, spread) = centre_and_spread(name, shape);
     /// Of the 24 bits, in half units: their 2²⁴ values span two.
     const UNIT: f32 = 1.0 / (1 << 23) as f32;
-    let key = fnv1a(&format!("{}/{name}", part.folder())) ^ seed;
+    let key = fnv1a(format!("{part}/{name}").as_bytes()) ^ seed;
     let element = |index: u64| {
         let bits = splitmix64(key, index) >> 40;
         centre + (bits as f32 * UNIT - 1.0) * spread
@@ -160,8 +166,10 @@ fn centre_and_spread(name: &str, shape: &[usize]) -> (f32, f32) {
     }
 }
 
-fn fnv1a(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+/// The 64-bit hash of Fowler, Noll and Vo, as FNV-1a has it.
+#[must_use]
+pub fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// The `index`-th output of the generator that starts at `key`.

@@ -24,7 +24,7 @@ use workload::{Job, Workload};
 /// The part of `--help` that explains `--json`.
 pub(crate) const JSON_FIELDS: &str = "\
 With --json, standard output is one object:
-  stage, model, revision, device, precision, threads, cpu, width, height (null for text), batch
+  stage, model, revision, device, precision, threads, cpu, width, height (null for text), batch, undivided
   load_seconds       reading and packing the weights
   first_seconds      the first round after loading, which does not count
   seconds            of each round that counts
@@ -89,6 +89,7 @@ fn job(flags: &Flags, source: &ModelSource) -> Result<Job, Failure> {
         height: side("--height", flags.height, defaults.1)?,
         factor,
         batch: usize::from(flags.batch),
+        undivided: flags.undivided,
     })
 }
 

@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::txt2img;
 
-const EXIT_CODES: &str = "\
+pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    done
   1    failed
@@ -56,6 +56,10 @@ pub(crate) enum Command {
     #[cfg(feature = "local")]
     #[command(after_help = EXIT_CODES, after_long_help = format!("{}\n\n{EXIT_CODES}", crate::bench::JSON_FIELDS))]
     Bench(crate::bench::Flags),
+
+    #[cfg(feature = "local")]
+    #[command(flatten)]
+    Checkpoints(crate::checkpoints::Command),
 
     /// Run one service in this process, as the program darkroom-SERVICE does.
     #[cfg(feature = "local")]

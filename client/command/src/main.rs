@@ -3,6 +3,8 @@
 mod arguments;
 #[cfg(feature = "local")]
 mod bench;
+#[cfg(feature = "local")]
+mod checkpoints;
 mod cli;
 mod failure;
 mod interrupt;
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
         Command::Inpaint(flags) => flags.into_parts().and_then(|parts| block_on(txt2img::run(parts))),
         #[cfg(feature = "local")]
         Command::Bench(flags) => bench::run(flags),
+        #[cfg(feature = "local")]
+        Command::Checkpoints(command) => command.run(),
         #[cfg(feature = "local")]
         Command::Up(flags) => block_on(up::run(flags)),
         #[cfg(feature = "local")]

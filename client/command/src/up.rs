@@ -6,6 +6,7 @@ mod probe;
 mod worker;
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
@@ -33,6 +34,9 @@ pub(crate) struct Flags {
     /// Take the averaged (EMA) weights of a .ckpt that holds both.
     #[arg(long)]
     pub(crate) ema: bool,
+    /// A folder of textual inversions: each file's name, or the word in it, then stands for it in prompts.
+    #[arg(long, visible_alias = "embeddings-dir", value_name = "DIR")]
+    pub(crate) textual_inversions: Option<PathBuf>,
     /// The orchestrator's port. The text encoder, the VAE and the denoisers take the next ones, HTTP is 1000 above each.
     #[arg(long, value_name = "PORT", default_value_t = 7000, value_parser = clap::value_parser!(u16).range(1..=64_000))]
     pub(crate) port_base: u16,

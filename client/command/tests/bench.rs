@@ -54,6 +54,20 @@ fn every_stage_runs_in_every_precision_and_at_other_sizes() {
 }
 
 #[test]
+fn a_large_picture_is_coded_in_bands_unless_told_otherwise() {
+    for stage in ["vae", "vae-encoder"] {
+        let size = ["--stage", stage, "--width", "1024", "--height", "640", "--rounds", "1"];
+        let (bands, undivided) = (measured(&size), measured(&[&size[..], &["--undivided"]].concat()));
+        assert_eq!((&bands["stage"], &bands["undivided"]), (&stage.into(), &false.into()));
+        assert_eq!(undivided["undivided"], true);
+        let peak = |json: &Value| json["peak_memory_bytes"].as_u64();
+        if let (Some(bands), Some(undivided)) = (peak(&bands), peak(&undivided)) {
+            assert!(bands < undivided, "{stage}: {bands} bytes in bands, {undivided} undivided");
+        }
+    }
+}
+
+#[test]
 fn the_table_is_for_people() {
     let output = bench(&["--stage", "text", "--rounds", "1", "--batch", "2"]);
     let table = String::from_utf8(output.stdout).unwrap();
@@ -63,7 +77,7 @@ fn the_table_is_for_people() {
 
 #[test]
 fn nonsense_is_refused_by_name() {
-    let wrong: [(&[&str], &[&str]); 8] = [
+    let wrong: [(&[&str], &[&str]); 9] = [
         (&["--rounds", "0"], &["--rounds", "'0'", "1..=10000"]),
         (&["--width", "100"], &["--width", "'100'", "multiples of 8 from 64 to 2048"]),
         (&["--height", "4096"], &["--height", "'4096'", "multiples of 8 from 64 to 2048"]),
@@ -71,6 +85,7 @@ fn nonsense_is_refused_by_name() {
         (&["--batch", "17"], &["--batch", "'17'", "1..=16"]),
         (&["--stage", "all"], &["--stage", "'all'", "unet, vae, text"]),
         (&["--precision", "f8"], &["--precision", "'f8'", "bf16"]),
+        (&["--undivided"], &["--undivided", "unet", "vae and vae-encoder"]),
         (&["--stage", "text", "--height", "64"], &["--height", "--stage unet and vae"]),
     ];
     for (flags, words) in wrong {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tonic::Code;
 
+use crate::request::{PromptSyntax, Rng};
+
 /// One event of a [`Generation`](crate::Generation). The last one is [`Event::Completed`].
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -37,9 +39,9 @@ pub struct Queued {
 pub struct Settings {
     /// The model's name.
     pub model: String,
-    /// Width in pixels.
+    /// Width in pixels, of the first pass.
     pub width: u32,
-    /// Height in pixels.
+    /// Height in pixels, of the first pass.
     pub height: u32,
     /// How many pictures.
     pub num_images: u32,
@@ -59,6 +61,34 @@ pub struct Settings {
     pub strength: Option<f64>,
     /// How the sampler's noise levels are spaced; empty: as its timesteps lie.
     pub sigma_spacing: String,
+    /// Whose noise the seeds stand for.
+    pub rng: Rng,
+    /// What the first picture's initial noise is turned towards; picture *i* has its seed + *i*.
+    pub variation: Option<Variation>,
+    /// The second pass, where there is one.
+    pub hires: Option<Hires>,
+    /// How the prompts are read.
+    pub prompt_syntax: PromptSyntax,
+}
+
+/// A second pass at a larger size.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hires {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// How much of the enlarged picture is lost to noise.
+    pub strength: f64,
+}
+
+/// Some of the way towards another seed's noise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Variation {
+    /// The other seed.
+    pub seed: u64,
+    /// 0: the own noise, 1: the other's.
+    pub strength: f64,
 }
 
 /// Progress of one picture.

@@ -38,11 +38,11 @@ mod wire;
 pub use client::{Builder, Client};
 pub use error::{Error, FieldViolation, Refusal};
 pub use event::{
-    Completed, Event, Failed, Image, Latents, Picture, Preview, Queued, SafetyVerdict, Settings, StageSeconds, Step,
-    Warning,
+    Completed, Event, Failed, Hires, Image, Latents, Picture, Preview, Queued, SafetyVerdict, Settings, StageSeconds,
+    Step, Variation, Warning,
 };
 pub use generation::Generation;
-pub use request::{GenerateRequest, OutputFormat, Priority, StrengthWay};
+pub use request::{GenerateRequest, OutputFormat, Priority, PromptSyntax, Rng, StrengthWay};
 pub use server::{Defaults, Model, ServerInfo, StageWorker};
 
 /// The gRPC status code of an [`Error`].

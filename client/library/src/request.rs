@@ -37,6 +37,26 @@ pub enum StrengthWay {
     Diffusers,
 }
 
+/// Whose noise a seed stands for, wherever the server runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rng {
+    /// PyTorch's on a CPU.
+    #[default]
+    Cpu,
+    /// PyTorch's on a CUDA GPU.
+    Cuda,
+}
+
+/// How prompts are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PromptSyntax {
+    /// As the reference does: every sign is itself, and what does not fit into one window of the text tower is left out.
+    #[default]
+    Plain,
+    /// As AUTOMATIC1111's web UI does: `(word:1.3)` weighs more, `[word]` less, and a long text goes on in further windows.
+    Weighted,
+}
+
 /// Requests of a higher priority leave the server's queue first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Priority {
@@ -74,6 +94,15 @@ impl GenerateRequest {
         self
     }
 
+    /// How the prompt and the negative prompt are read.
+    pub fn prompt_syntax(mut self, syntax: PromptSyntax) -> Self {
+        self.message.prompt_syntax = match syntax {
+            PromptSyntax::Plain => v1::PromptSyntax::Plain,
+            PromptSyntax::Weighted => v1::PromptSyntax::Weighted,
+        } as i32;
+        self
+    }
+
     /// Width in pixels: a multiple of 8.
     pub fn width(mut self, pixels: u32) -> Self {
         self.message.width = Some(pixels);
@@ -95,6 +124,28 @@ impl GenerateRequest {
     /// The seed of the first picture. Left out: drawn by the server and told in [`Event::Started`](crate::Event::Started).
     pub fn seed(mut self, seed: u64) -> Self {
         self.message.seed = Some(seed);
+        self
+    }
+
+    /// Whose noise the seeds stand for.
+    pub fn rng(mut self, rng: Rng) -> Self {
+        self.message.rng = match rng {
+            Rng::Cpu => v1::Rng::Cpu,
+            Rng::Cuda => v1::Rng::Cuda,
+        } as i32;
+        self
+    }
+
+    /// Turn each picture's initial noise so much of the way (more than 0, to 1) towards that of another seed. Picture *i* is then of
+    /// seed and variation seed + *i*.
+    pub fn variation_strength(mut self, strength: f64) -> Self {
+        self.message.variation_strength = Some(strength);
+        self
+    }
+
+    /// The other seed, of the first picture. Left out: drawn by the server and told in [`Event::Started`](crate::Event::Started).
+    pub fn variation_seed(mut self, seed: u64) -> Self {
+        self.message.variation_seed = Some(seed);
         self
     }
 
@@ -158,6 +209,19 @@ impl GenerateRequest {
             StrengthWay::CompVis => v1::StrengthWay::Compvis,
             StrengthWay::Diffusers => v1::StrengthWay::Diffusers,
         } as i32;
+        self
+    }
+
+    /// A second pass: enlarge the picture to so many pixels, and modify it there with the same settings and seed.
+    pub fn hires(mut self, width: u32, height: u32) -> Self {
+        let hires = self.message.hires.get_or_insert_default();
+        (hires.width, hires.height) = (width, height);
+        self
+    }
+
+    /// How much of the enlarged picture is lost to noise in the second pass: more than 0, to 1.
+    pub fn hires_strength(mut self, strength: f64) -> Self {
+        self.message.hires.get_or_insert_default().strength = Some(strength);
         self
     }
 

@@ -19,10 +19,12 @@ pub struct Model {
     pub max_images: u32,
     /// Largest `clip_skip`.
     pub max_clip_skip: u32,
-    /// Tokens of a prompt that are used.
+    /// Tokens of a plain prompt that are used; a weighted one goes on in further windows of as many.
     pub max_prompt_tokens: u32,
     /// Requests need a picture to begin from and a mask.
     pub inpainting: bool,
+    /// Words of prompts that stand for textual inversions.
+    pub textual_inversions: Vec<String>,
 }
 
 /// A model's own settings.

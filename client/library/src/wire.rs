@@ -8,9 +8,10 @@ use tonic::Code;
 
 use crate::Error;
 use crate::event::{
-    Completed, Event, Failed, Image, Latents, Picture, Preview, Queued, SafetyVerdict, Settings, StageSeconds, Step,
-    Warning,
+    Completed, Event, Failed, Hires, Image, Latents, Picture, Preview, Queued, SafetyVerdict, Settings, StageSeconds,
+    Step, Variation, Warning,
 };
+use crate::request::{PromptSyntax, Rng};
 use crate::server::{Defaults, Model, ServerInfo, StageWorker};
 
 /// `None`: an event of a newer contract, which an older client passes over.
@@ -36,6 +37,10 @@ impl From<v1::Queued> for Queued {
 impl From<v1::Started> for Settings {
     fn from(message: v1::Started) -> Self {
         Self {
+            prompt_syntax: match message.prompt_syntax() {
+                v1::PromptSyntax::Weighted => PromptSyntax::Weighted,
+                v1::PromptSyntax::Plain | v1::PromptSyntax::Unspecified => PromptSyntax::Plain,
+            },
             model: message.model,
             width: message.width,
             height: message.height,
@@ -48,6 +53,13 @@ impl From<v1::Started> for Settings {
             clip_skip: message.clip_skip,
             strength: message.strength,
             sigma_spacing: message.sigma_spacing,
+            rng: if message.rng == i32::from(v1::Rng::Cuda) { Rng::Cuda } else { Rng::Cpu },
+            hires: message.hires.map(|v1::Hires { width, height, strength }| Hires {
+                width,
+                height,
+                strength: strength.unwrap_or_default(),
+            }),
+            variation: message.variation.map(|v1::Variation { seed, strength }| Variation { seed, strength }),
         }
     }
 }
@@ -139,6 +151,7 @@ impl From<v1::Model> for Model {
             max_clip_skip: message.max_clip_skip,
             max_prompt_tokens: message.max_prompt_tokens,
             inpainting: message.inpainting,
+            textual_inversions: message.textual_inversions,
         }
     }
 }

@@ -3,7 +3,7 @@
 use darkroom_engine::{DenoiseRequest, Guidance, LatentSize};
 use darkroom_proto::tensor::TensorView;
 use darkroom_proto::v1;
-use darkroom_samplers::{Plan, PlanError, PlanRequest, Sampler, SigmaSpacing, Start};
+use darkroom_samplers::{ParseError, Plan, PlanError, PlanRequest, Sampler, Start};
 use darkroom_service_kit::status::{invalid_argument, shown};
 use darkroom_stage_kit::refusal::{self, within};
 use tonic::Status;
@@ -12,7 +12,7 @@ use crate::checkpoint;
 use crate::init::{self, Beginning};
 use crate::stage::DenoiserFacts;
 
-/// More tokens than any prompt has: long prompts are several times 77.
+/// As many as text encoders give: 13 windows of 77.
 const MAX_TOKENS: usize = 1024;
 const MAX_STEPS: u32 = 1000;
 const MAX_GUIDANCE_SCALE: f64 = 50.0;
@@ -41,7 +41,7 @@ pub(crate) fn checked(
     let plan = plan(facts, message, sampler, start)?;
     let prompt = embeds(facts, message.prompt_embeds.as_ref(), "prompt_embeds")?;
     let tokens = prompt.shape()[0];
-    let guidance = guidance(facts, message, tokens)?;
+    let guidance = guidance(facts, message)?;
     let prompt_embeds = prompt.to_f32().map_err(|error| refusal::tensor(&error))?;
     let channels = facts.latent_channels;
     let resume_from = message.resume_from.as_ref();
@@ -65,10 +65,13 @@ fn plan(facts: &DenoiserFacts, message: &v1::DenoiseRequest, sampler: Sampler, s
     let steps = within("num_inference_steps", message.num_inference_steps, 1..=MAX_STEPS)?;
     let eta = within("eta", message.eta, 0.0..=1.0)?;
     let spacing = match message.sigma_spacing.as_str() {
-        "" => SigmaSpacing::Timesteps,
-        name => name
-            .parse()
-            .map_err(|_| invalid_argument("sigma_spacing", format!("{} is not karras or exponential", shown(name))))?,
+        "" => None,
+        name => {
+            let unknown = |error: ParseError| {
+                invalid_argument("sigma_spacing", format!("{} is not {}", shown(name), error.supported))
+            };
+            Some(name.parse().map_err(unknown)?)
+        }
     };
     let request = PlanRequest { eta, spacing, start, ..PlanRequest::new(sampler, steps as usize) };
     facts.schedule.plan(&request).map_err(|error| {
@@ -84,7 +87,7 @@ fn plan(facts: &DenoiserFacts, message: &v1::DenoiseRequest, sampler: Sampler, s
 }
 
 /// The negative embeddings are there exactly when they are used.
-fn guidance(facts: &DenoiserFacts, message: &v1::DenoiseRequest, tokens: usize) -> Result<Option<Guidance>, Status> {
+fn guidance(facts: &DenoiserFacts, message: &v1::DenoiseRequest) -> Result<Option<Guidance>, Status> {
     const FIELD: &str = "negative_prompt_embeds";
     let scale = within("guidance_scale", message.guidance_scale, 0.0..=MAX_GUIDANCE_SCALE)?;
     match &message.negative_prompt_embeds {
@@ -94,11 +97,9 @@ fn guidance(facts: &DenoiserFacts, message: &v1::DenoiseRequest, tokens: usize) 
         None if scale == UNGUIDED => Ok(None),
         None => Err(invalid_argument(FIELD, format!("guidance_scale {scale} needs them; only exactly 1 does not"))),
         Some(tensor) => {
-            let shape = [tokens, facts.cross_attention_dim];
-            let view = embeds(facts, Some(tensor), FIELD)?.expect_shape(&shape);
-            let negative_prompt_embeds =
-                view.and_then(|view| view.to_f32()).map_err(|error| refusal::tensor(&error))?;
-            Ok(Some(Guidance { negative_prompt_embeds, scale }))
+            let view = embeds(facts, Some(tensor), FIELD)?;
+            let negative_prompt_embeds = view.to_f32().map_err(|error| refusal::tensor(&error))?;
+            Ok(Some(Guidance { tokens: view.shape()[0], negative_prompt_embeds, scale }))
         }
     }
 }

@@ -133,6 +133,6 @@ fn sampler_cost(sampler: &Sampler, facts: &DenoiserFacts) -> v1::SamplerCost {
         evaluations_per_step,
         extra_evaluations,
         max_steps: u32::try_from(most_steps).unwrap_or(u32::MAX),
-        sigma_spacings: sampler.has_sigma_spacings(),
+        sigma_spacings: sampler.sigma_spacings().iter().map(ToString::to_string).collect(),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use darkroom_engine::{BatchSearch, Budget, LatentSize, StepTime};
-use darkroom_models::noise::Generator;
+use darkroom_models::noise::{Generator, Rng};
 use darkroom_models::stage::{Context, ModelError, UnetModel, UnetRow};
 
 /// Time for measuring larger and larger batches. One evaluation of one row is made however long it takes.
@@ -54,7 +54,7 @@ pub(crate) fn warm_up(unet: &mut dyn UnetModel, size: LatentSize, larger: bool) 
     if part < 0.5 {
         search.small(part, start.elapsed());
     }
-    let mut noise = Generator::new(0);
+    let mut noise = Generator::new(Rng::Cpu, 0);
     let latents = noise.randn(unet.in_channels() * size.pixels());
     let prompt_embeds = noise.randn(TOKENS * unet.cross_attention_dim());
     let context = unet.context(&prompt_embeds, TOKENS)?;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use darkroom_proto::v1::TextEmbedding;
+use darkroom_proto::v1::{PromptSyntax, TextEmbedding};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, Equivalent, OptionsBuilder, Weighter};
 
@@ -17,7 +17,7 @@ const OVERHEAD: u64 = 256;
 /// Of an embedding of v1's text encoder, f32 [77, 768]: with it the number of entries is estimated, no more.
 const USUAL_BYTES: u64 = 77 * 768 * 4;
 
-/// Everything that an embedding depends on. There is one way of reading a prompt so far; a second one belongs in here.
+/// Everything that an embedding depends on.
 ///
 /// It hashes as [`Key`] does: the same fields in the same order.
 #[derive(Debug, Hash)]
@@ -25,6 +25,7 @@ pub(crate) struct Asked<'a> {
     /// The text encoder's weights and arithmetic.
     pub(crate) encoder: &'a Identity,
     pub(crate) clip_skip: u32,
+    pub(crate) syntax: PromptSyntax,
     pub(crate) text: &'a str,
 }
 
@@ -33,18 +34,21 @@ pub(crate) struct Asked<'a> {
 struct Key {
     encoder: Identity,
     clip_skip: u32,
+    syntax: PromptSyntax,
     text: String,
 }
 
 impl From<&Asked<'_>> for Key {
     fn from(asked: &Asked<'_>) -> Self {
-        Self { encoder: asked.encoder.clone(), clip_skip: asked.clip_skip, text: asked.text.to_owned() }
+        let Asked { encoder, clip_skip, syntax, text } = *asked;
+        Self { encoder: encoder.clone(), clip_skip, syntax, text: text.to_owned() }
     }
 }
 
 impl Equivalent<Arc<Key>> for Asked<'_> {
     fn equivalent(&self, key: &Arc<Key>) -> bool {
-        (self.text, self.clip_skip, self.encoder) == (key.text.as_str(), key.clip_skip, &key.encoder)
+        (self.text, self.syntax, self.clip_skip, self.encoder)
+            == (key.text.as_str(), key.syntax, key.clip_skip, &key.encoder)
     }
 }
 
@@ -126,7 +130,7 @@ mod tests {
     }
 
     fn asked<'a>(encoder: &'a Identity, clip_skip: u32, text: &'a str) -> Asked<'a> {
-        Asked { encoder, clip_skip, text }
+        Asked { encoder, clip_skip, syntax: PromptSyntax::Plain, text }
     }
 
     fn embedding(value: f32) -> TextEmbedding {
@@ -149,10 +153,11 @@ mod tests {
         let first = ask(&cache, asked(&r, 0, "a"), &made).await;
         assert_eq!(ask(&cache, asked(&r, 0, "a"), &made).await, first);
         assert_eq!(made.get(), 1);
-        for other in [asked(&r, 0, "b"), asked(&r, 1, "a"), asked(&s, 0, "a"), asked(&r, 0, "")] {
+        let weighted = Asked { syntax: PromptSyntax::Weighted, ..asked(&r, 0, "a") };
+        for other in [asked(&r, 0, "b"), asked(&r, 1, "a"), asked(&s, 0, "a"), asked(&r, 0, ""), weighted] {
             ask(&cache, other, &made).await;
         }
-        assert_eq!(made.get(), 5);
+        assert_eq!(made.get(), 6);
     }
 
     #[tokio::test]

@@ -26,6 +26,8 @@ pub(crate) struct Warning {
 pub(crate) struct Finished {
     pub(crate) index: u32,
     pub(crate) content: Content,
+    /// A `SafetyVerdict`.
+    pub(crate) safety: i32,
     pub(crate) parameters: String,
 }
 
@@ -95,6 +97,14 @@ impl Log {
             clip_skip: job.clip_skip,
             strength: job.init.map(|init| init.strength),
             sigma_spacing: job.sigma_spacing.clone(),
+            rng: job.rng.into(),
+            variation: job.variation,
+            hires: job.hires.map(|hires| v1::Hires {
+                width: hires.width,
+                height: hires.height,
+                strength: Some(hires.strength),
+            }),
+            prompt_syntax: job.prompt_syntax.into(),
         };
         self.write(Event::Started(started));
     }
@@ -114,15 +124,16 @@ impl Log {
             Content::File { data, media_type } => (data, media_type, None),
             Content::Latents(latents) => (Bytes::new(), "", Some(latents)),
         };
+        let [width, height] = job.final_size();
         let bytes = data.len() + latents.as_ref().map_or(0, |latents| latents.data.len());
         let image = v1::Image {
             image_index: finished.index,
             seed: job.image_seed(finished.index),
             data,
             media_type: media_type.into(),
-            width: job.width,
-            height: job.height,
-            safety: v1::SafetyVerdict::NotChecked.into(),
+            width,
+            height,
+            safety: finished.safety,
             parameters: finished.parameters,
             latents,
         };

@@ -2,7 +2,7 @@
 //! recognised, without stages.
 
 use bytes::Bytes;
-use darkroom_proto::v1::{DenoiserInfo, GenerateRequest, OutputFormat, Priority as PriorityMessage};
+use darkroom_proto::v1::{DenoiserInfo, GenerateRequest, Hires, OutputFormat, Priority as PriorityMessage};
 use darkroom_proto::v1::{TextEncoderInfo, VaeInfo};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
@@ -73,6 +73,7 @@ impl Taken {
             request_id: job.request_id,
             model: job.model,
             prompt: job.prompt,
+            prompt_syntax: job.prompt_syntax.into(),
             negative_prompt: job.negative_prompt,
             width: Some(job.width),
             height: Some(job.height),
@@ -83,6 +84,14 @@ impl Taken {
             guidance_scale: Some(job.guidance_scale),
             eta: Some(job.eta),
             sigma_spacing: job.sigma_spacing,
+            hires: job.hires.map(|hires| Hires {
+                width: hires.width,
+                height: hires.height,
+                strength: Some(hires.strength),
+            }),
+            rng: job.rng.into(),
+            variation_strength: job.variation.map(|variation| variation.strength),
+            variation_seed: job.variation.map(|variation| variation.seed),
             clip_skip: Some(job.clip_skip),
             preview_every: job.preview_every,
             output_format: output.into(),

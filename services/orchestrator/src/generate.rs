@@ -6,6 +6,7 @@
 mod denoise;
 mod image_task;
 mod init;
+mod pass;
 pub(crate) mod track;
 
 use std::pin::pin;

@@ -40,6 +40,23 @@ pub(crate) struct Inputs {
 }
 
 impl Files {
+    /// As [`Files::take`], on a blocking thread where there is anything to take: hashing and heads of large files take their time.
+    ///
+    /// # Errors
+    /// When that thread was ended.
+    pub(crate) async fn taken_of(
+        mut request: GenerateRequest,
+    ) -> Result<(GenerateRequest, Result<Option<Self>, Refusal>), Status> {
+        if request.init_image.is_empty() && request.mask_image.is_empty() {
+            return Ok((request, Ok(None)));
+        }
+        let take = spawn_blocking(move || {
+            let files = Self::take(&mut request);
+            (request, files)
+        });
+        take.await.map_err(|error| Status::internal(format!("a picture was not read: {error}")))
+    }
+
     /// Takes the files out of a request, and leaves their BLAKE3 hashes in it: enough to tell whether another is the same.
     ///
     /// # Errors

@@ -7,7 +7,7 @@
 //!   `stages::calls` speaks to them, again and elsewhere if need be.
 //! - `generate` is the life of a request, and `generate::denoise` that of a picture over all denoisers that it takes;
 //!   `prompts` with its `embedding_cache`, `picture` and `parameters` are its steps.
-//! - `inputs` are the pictures that requests begin from, `picture_file` reads them, and `resample` brings them to size.
+//! - `inputs` are the pictures that requests begin from, and `picture_file` reads them and brings them to size.
 //! - `running` knows the requests by name: `journal` lets several listeners hear one, `finished` keeps results for a moment.
 //!
 //! Cancelling is dropping: the last listener's stream owns the task of its request, the task owns its images' tasks, and those
@@ -32,7 +32,6 @@ mod parameters;
 mod picture;
 mod picture_file;
 mod prompts;
-mod resample;
 mod results;
 mod running;
 mod scheduler;

@@ -26,6 +26,10 @@ pub(crate) struct Model {
     pub(crate) max_clip_skip: u32,
     /// Positions of the text tower, both markers included.
     pub(crate) max_tokens: usize,
+    /// Windows of as many of a weighted prompt.
+    pub(crate) max_windows: usize,
+    /// Words that stand for textual inversions.
+    pub(crate) textual_inversions: Vec<String>,
     /// Width of an embedding.
     pub(crate) hidden_size: usize,
     pub(crate) latent_channels: usize,
@@ -103,6 +107,9 @@ impl Model {
             side_multiple: vae.factor.saturating_mul(denoiser.latent_multiple.max(1)),
             max_clip_skip: text.num_layers - 1,
             max_tokens: text.max_tokens as usize,
+            // A text encoder that does not say reads plain prompts alone.
+            max_windows: text.max_windows.max(1) as usize,
+            textual_inversions: text.textual_inversions.clone(),
             hidden_size: text.hidden_size as usize,
             latent_channels: denoiser.latent_channels as usize,
             factor: vae.factor,
@@ -123,9 +130,9 @@ impl Model {
         self.cost(sampler).map(|cost| cost.max_steps).filter(|most| *most > 0).unwrap_or(u32::MAX)
     }
 
-    /// Whether a sampler's noise levels can be spaced otherwise.
-    pub(crate) fn has_sigma_spacings(&self, sampler: &str) -> bool {
-        self.cost(sampler).is_some_and(|cost| cost.sigma_spacings)
+    /// How a sampler's noise levels can be spaced otherwise.
+    pub(crate) fn sigma_spacings(&self, sampler: &str) -> &[String] {
+        self.cost(sampler).map_or(&[], |cost| &cost.sigma_spacings)
     }
 
     fn cost(&self, sampler: &str) -> Option<&SamplerCost> {
@@ -140,8 +147,13 @@ impl Model {
 
     /// Whether what was checked against this model holds for `other` too: they differ in who computes, not in what is allowed.
     pub(crate) fn allows_the_same_as(&self, other: &Self) -> bool {
+        let of_self = |other: &Self| Self {
+            pins: self.pins.clone(),
+            textual_inversions: self.textual_inversions.clone(),
+            ..other.clone()
+        };
         // Nearly always it is the same one.
-        std::ptr::eq(self, other) || *self == Self { pins: self.pins.clone(), ..other.clone() }
+        std::ptr::eq(self, other) || *self == of_self(other)
     }
 }
 

@@ -1,6 +1,9 @@
-//! The settings as text, in the form that AUTOMATIC1111's web UI writes and this field's image viewers read.
+//! The settings as text, in the form that AUTOMATIC1111's web UI writes and this field's image viewers read: `create_infotext` of its
+//! `modules/processing.py`, and `quote` of `modules/infotext_utils.py`.
 
 use std::fmt::Write;
+
+use darkroom_proto::v1::{PromptSyntax, Rng};
 
 use crate::job::Job;
 
@@ -25,15 +28,31 @@ pub(crate) fn parameters(job: &Job, index: u32) -> String {
         job.height,
         quoted(&job.model),
     );
-    if job.eta != 0.0 {
-        _ = write!(text, ", Eta: {}", job.eta);
+    if let Some(variation) = job.image_variation(index) {
+        _ = write!(text, ", Variation seed: {}, Variation seed strength: {}", variation.seed, variation.strength);
     }
-    if let Some(init) = &job.init {
-        _ = write!(text, ", Denoising strength: {}", init.strength);
+    if let Some(strength) = job.init.map(|init| init.strength).or(job.hires.map(|hires| hires.strength)) {
+        _ = write!(text, ", Denoising strength: {strength}");
     }
     if job.clip_skip != 0 {
         // There the count starts at 1: "Clip skip: 2" leaves out one layer.
         _ = write!(text, ", Clip skip: {}", job.clip_skip + 1);
+    }
+    // There brackets weigh words where nothing else is said.
+    let has_brackets = |text: &str| text.contains(['(', '[']);
+    if job.prompt_syntax == PromptSyntax::Plain && (has_brackets(&job.prompt) || has_brackets(&job.negative_prompt)) {
+        text.push_str(", Emphasis: None");
+    }
+    // What a GPU gives is taken for granted there.
+    if job.rng == Rng::Cpu {
+        text.push_str(", RNG: CPU");
+    }
+    if let Some(hires) = &job.hires {
+        _ = write!(text, ", Hires resize: {}x{}, Hires upscaler: Lanczos", hires.width, hires.height);
+    }
+    if job.eta != 0.0 {
+        // "Eta" alone is that of the ancestral samplers.
+        _ = write!(text, ", Eta DDIM: {}", job.eta);
     }
     text
 }
@@ -68,18 +87,21 @@ fn display_name(sampler: &str) -> &str {
     }
 }
 
-/// A value that would break the line of pairs stands in quotes there.
+/// A value that would break the line of pairs stands there as a JSON string, and so does one that would be taken for one.
 fn quoted(value: &str) -> String {
-    if value.contains([',', ':', '\n', '"']) {
-        let escaped = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        return format!("\"{escaped}\"");
+    if !value.contains([',', ':', '\n']) && !value.starts_with('"') {
+        return value.to_owned();
     }
-    value.to_owned()
+    // As Python's JSON is written, letter by letter.
+    serde_json::Value::from(value).to_string()
 }
 
 #[cfg(test)]
 mod tests {
+    use darkroom_proto::v1::Variation;
+
     use super::*;
+    use crate::job::Hires;
     use crate::tests::fakes;
 
     #[test]
@@ -87,7 +109,7 @@ mod tests {
         let job = Job { seed: 41, ..fakes::job() };
         assert_eq!(
             parameters(&job, 1),
-            "a red circle\nSteps: 4, Sampler: PLMS, CFG scale: 7.5, Seed: 42, Size: 64x64, Model: fake"
+            "a red circle\nSteps: 4, Sampler: PLMS, CFG scale: 7.5, Seed: 42, Size: 64x64, Model: fake, RNG: CPU"
         );
     }
 
@@ -100,12 +122,41 @@ mod tests {
             eta: 0.5,
             clip_skip: 1,
             model: "a,\"b\"".into(),
+            hires: Some(Hires { width: 128, height: 192, strength: 0.5 }),
+            rng: Rng::Cuda,
+            variation: Some(Variation { seed: 7, strength: 0.25 }),
             ..fakes::job()
         };
         assert_eq!(
-            parameters(&job, 0),
+            parameters(&job, 2),
             "a red circle\nNegative prompt: blur\nSteps: 4, Sampler: DDIM, Schedule type: Karras, CFG scale: 7.5, Seed: 42, Size: 64x64, \
-             Model: \"a,\\\"b\\\"\", Eta: 0.5, Clip skip: 2"
+             Model: \"a,\\\"b\\\"\", Variation seed: 9, Variation seed strength: 0.25, Denoising strength: 0.5, Clip skip: 2, Hires resize: 128x192, Hires upscaler: Lanczos, Eta DDIM: 0.5"
         );
+    }
+
+    #[test]
+    fn brackets_that_do_not_weigh_are_told() {
+        let told = |prompt: &str, prompt_syntax| {
+            let job = Job { prompt: prompt.into(), prompt_syntax, ..fakes::job() };
+            parameters(&job, 0).contains(", Emphasis: None")
+        };
+        assert!(told("a (red) circle", PromptSyntax::Plain));
+        assert!(told("a [red] circle", PromptSyntax::Plain));
+        assert!(!told("a red circle", PromptSyntax::Plain));
+        assert!(!told("a (red) circle", PromptSyntax::Weighted));
+    }
+
+    #[test]
+    fn values_are_quoted_where_that_web_ui_quotes_them() {
+        for (value, written) in [
+            ("v1-5 pruned", "v1-5 pruned"),
+            ("a \"b\"", "a \"b\""),
+            ("\"b\"", r#""\"b\"""#),
+            ("a, b", r#""a, b""#),
+            ("c:\\d\te\u{1}", r#""c:\\d\te\u0001""#),
+            ("é:\n猫", r#""é:\n猫""#),
+        ] {
+            assert_eq!(quoted(value), written);
+        }
     }
 }

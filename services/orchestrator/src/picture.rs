@@ -73,7 +73,10 @@ pub(crate) async fn encode(
     parameters: String,
 ) -> Result<Bytes, PictureError> {
     let encoded = spawn_blocking(move || {
-        let picture = original.map_or_else(|| picture.clone(), |original| original.under(&picture));
+        let picture = match original {
+            Some(original) => original.under(&picture),
+            None => picture,
+        };
         match format {
             Format::Png => png(&picture, Some(&parameters)),
             Format::Jpeg => jpeg(&picture),

@@ -6,11 +6,11 @@
 use std::io::Cursor;
 
 use bytes::Bytes;
+use darkroom_resample::{Axis, Kernel, resample};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgba};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use crate::picture::Rgb;
-use crate::resample::Pixels;
 use crate::validate::Refusal;
 
 /// Pixels of a side.
@@ -59,12 +59,8 @@ impl PictureFile {
     /// # Errors
     /// When the file is broken behind its head.
     pub(crate) fn rgb(&self, [width, height]: [u32; 2]) -> Result<Rgb, Refusal> {
-        let decoded = self.decode()?;
-        let pixels = match decoded.color().has_alpha() {
-            true => decoded.into_rgba8().pixels().flat_map(|pixel| on(255, *pixel)).collect(),
-            false => decoded.into_rgb8().into_raw(),
-        };
-        Ok(Rgb { width, height, data: self.scaled(3, pixels, [width, height]) })
+        let pixels = self.decode(255)?;
+        Ok(Rgb { width, height, data: self.scaled::<3>(&pixels, [width, height]) })
     }
 
     /// How bright it is at `width` × `height`, a byte a pixel, as Pillow converts to "L": ITU-R 601-2.
@@ -76,8 +72,9 @@ impl PictureFile {
             let sum = u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7_471;
             ((sum + 0x8000) >> 16) as u8
         };
-        let pixels = self.decode()?.into_rgba8().pixels().map(|pixel| luma(on(0, *pixel))).collect();
-        Ok(self.scaled(1, pixels, size))
+        let mut pixels = self.decode(0)?;
+        shrink(&mut pixels, |[r, g, b]: [u8; 3]| [luma([r, g, b])]);
+        Ok(self.scaled::<1>(&pixels, size))
     }
 
     fn decoder(&self) -> Result<impl ImageDecoder + '_, Refusal> {
@@ -94,18 +91,24 @@ impl PictureFile {
         reader.into_decoder().map_err(|error| self.broken(&error))
     }
 
-    fn decode(&self) -> Result<DynamicImage, Refusal> {
+    /// RGB at its own size, laid on a `ground`.
+    fn decode(&self, ground: u8) -> Result<Vec<u8>, Refusal> {
         let mut decoder = self.decoder()?;
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let mut decoded = DynamicImage::from_decoder(decoder).map_err(|error| self.broken(&error))?;
         decoded.apply_orientation(orientation);
-        Ok(decoded)
+        if !decoded.color().has_alpha() {
+            return Ok(decoded.into_rgb8().into_raw());
+        }
+        let mut pixels = decoded.into_rgba8().into_raw();
+        shrink(&mut pixels, |pixel: [u8; 4]| on(ground, pixel));
+        Ok(pixels)
     }
 
-    /// Brings `data` of this picture's size to another.
-    fn scaled(&self, colours: usize, data: Vec<u8>, to: [u32; 2]) -> Bytes {
-        let size = |size: [u32; 2]| size.map(|side| side as usize);
-        Pixels { colours, size: size(self.size), data }.lanczos(size(to)).data.into()
+    /// Brings `pixels` of this picture's size to another.
+    fn scaled<const COLOURS: usize>(&self, pixels: &[u8], to: [u32; 2]) -> Bytes {
+        let [columns, rows] = [0, 1].map(|side| Axis::whole(self.size[side] as usize, to[side] as usize));
+        resample::<COLOURS>(Kernel::Lanczos, pixels, &rows, &columns).into()
     }
 
     fn broken(&self, error: &ImageError) -> Refusal {
@@ -119,8 +122,19 @@ fn turned(orientation: Orientation) -> bool {
     matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH)
 }
 
+/// Makes pixels of `FROM` bytes ones of `TO`, fewer, where they stand: pictures are large.
+fn shrink<const FROM: usize, const TO: usize>(data: &mut Vec<u8>, each: impl Fn([u8; FROM]) -> [u8; TO]) {
+    let pixels = data.len() / FROM;
+    for pixel in 0..pixels {
+        let mut from = [0; FROM];
+        from.copy_from_slice(&data[pixel * FROM..][..FROM]);
+        data[pixel * TO..][..TO].copy_from_slice(&each(from));
+    }
+    data.truncate(pixels * TO);
+}
+
 /// A pixel laid on a `ground`.
-fn on(ground: u8, Rgba([r, g, b, a]): Rgba<u8>) -> [u8; 3] {
+fn on(ground: u8, [r, g, b, a]: [u8; 4]) -> [u8; 3] {
     let alpha = u32::from(a);
     [r, g, b].map(|colour| ((u32::from(colour) * alpha + u32::from(ground) * (255 - alpha) + 127) / 255) as u8)
 }

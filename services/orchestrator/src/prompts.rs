@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use darkroom_proto::v1::{Tensor, TextEmbedding};
+use darkroom_proto::v1::{EncodeTextRequest, Tensor, TextEmbedding};
+use darkroom_service_kit::status;
 use tonic::Status;
 
 use crate::embedding_cache::{Asked, EmbeddingCache};
@@ -20,9 +21,9 @@ pub(crate) struct Prompts {
 
 /// What denoising needs of the text, and what of it did not fit.
 pub(crate) struct Embeddings {
-    /// f32 [max_tokens, hidden_size].
+    /// f32 [windows * max_tokens, hidden_size].
     pub(crate) prompt: Tensor,
-    /// The same shape; absent when the unconditional half is not computed.
+    /// As wide, of as many windows as it needs; absent when the unconditional half is not computed.
     pub(crate) negative: Option<Tensor>,
     pub(crate) warnings: Vec<Warning>,
 }
@@ -38,16 +39,16 @@ impl Prompts {
         model: &Model,
         deadline: Option<Instant>,
     ) -> Result<Embeddings, Status> {
-        let embed = |text| self.embed(text, job.clip_skip, model, deadline);
+        let embed = |field, text| self.embed(field, text, job, model, deadline);
         // Both at once: each is found, shared with another request, or on its way by itself.
-        let (prompt, negative) = tokio::try_join!(embed(job.prompt.as_str()), async {
+        let (prompt, negative) = tokio::try_join!(embed("prompt", job.prompt.as_str()), async {
             match job.guided() {
-                true => embed(job.negative_prompt.as_str()).await.map(Some),
+                true => embed("negative_prompt", job.negative_prompt.as_str()).await.map(Some),
                 false => Ok(None),
             }
         })?;
-        let mut warnings: Vec<Warning> = dropped("prompt", &prompt, model).into_iter().collect();
-        warnings.extend(negative.as_ref().and_then(|negative| dropped("negative_prompt", negative, model)));
+        let mut warnings: Vec<Warning> = dropped("prompt", &prompt).into_iter().collect();
+        warnings.extend(negative.as_ref().and_then(|negative| dropped("negative_prompt", negative)));
         Ok(Embeddings {
             prompt: prompt.prompt_embeds.unwrap_or_default(),
             negative: negative.map(|negative| negative.prompt_embeds.unwrap_or_default()),
@@ -55,35 +56,42 @@ impl Prompts {
         })
     }
 
+    /// `field` of the request is `text`.
     async fn embed(
         &self,
+        field: &'static str,
         text: &str,
-        clip_skip: u32,
+        job: &Job,
         model: &Model,
         deadline: Option<Instant>,
     ) -> Result<TextEmbedding, Status> {
-        let asked = Asked { encoder: &model.pins.text_encoder, clip_skip, text };
+        let (clip_skip, syntax) = (job.clip_skip, job.prompt_syntax);
+        let asked = Asked { encoder: &model.pins.text_encoder, clip_skip, syntax, text };
         let encode = async {
+            let request = EncodeTextRequest { prompts: vec![text.to_owned()], clip_skip, syntax: syntax.into() };
             // A call's state is large, and part of every request's task if it is not boxed: of those that wait, and where the text is kept.
-            let encoded = Box::pin(self.calls.encode_text(vec![text.to_owned()], clip_skip, model, deadline)).await?;
+            let encoded = Box::pin(self.calls.encode_text(request, model, deadline)).await;
+            let encoded = encoded.map_err(|status| renamed(status, field))?;
             encoded.into_iter().next().ok_or_else(|| Status::internal("a prompt has no embedding"))
         };
         self.cache.get(asked, encode).await
     }
 }
 
+/// A refusal of the text encoder, with the name that the text has for the client.
+fn renamed(status: Status, field: &str) -> Status {
+    match status::violation(&status) {
+        Some((inner, message)) if inner == "prompts[0]" => status::invalid_argument(field, message),
+        _ => status,
+    }
+}
+
 /// What the caller should know of a text that was too long.
-fn dropped(field: &'static str, embedding: &TextEmbedding, model: &Model) -> Option<Warning> {
-    if embedding.dropped_text.is_empty() {
+fn dropped(field: &'static str, embedding: &TextEmbedding) -> Option<Warning> {
+    let TextEmbedding { token_count, dropped_tokens, dropped_text, .. } = embedding;
+    if dropped_text.is_empty() {
         return None;
     }
-    // The begin and end markers take two positions.
-    let used = (model.max_tokens as u32).saturating_sub(2);
-    let message = format!(
-        "{} tokens, the last {} were left out: '{}'",
-        embedding.token_count,
-        embedding.token_count.saturating_sub(used),
-        embedding.dropped_text
-    );
+    let message = format!("{token_count} tokens, the last {dropped_tokens} were left out: '{dropped_text}'");
     Some(Warning { field, message })
 }

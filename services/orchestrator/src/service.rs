@@ -46,8 +46,7 @@ impl ImageGeneration for ImageGenerationService {
         let arrived = Instant::now();
         let (deadline, peer) = (deadline::of(&request), Peer::of(&request));
         let client = self.clients.of(request.metadata(), peer.addr())?;
-        let mut content = request.into_inner();
-        let files = Files::take(&mut content);
+        let (content, files) = Files::taken_of(request.into_inner()).await?;
         // First of all: a request that runs is joined even while new ones are refused.
         if !content.request_id.is_empty()
             && let Some(listener) = self.running.join(&content.request_id, &content, &peer)?
@@ -117,13 +116,13 @@ fn lowered(asked: Priority, highest: Priority) -> Option<Warning> {
 /// What the job costs.
 fn work(job: &Job, model: &Model) -> Work {
     let rows = if job.guided() { 2 } else { 1 };
-    let pixels = u64::from(job.height / model.factor) * u64::from(job.width / model.factor);
-    Work {
-        images: job.num_images,
-        evaluations: model.evaluations(&job.sampler, job.steps()),
-        pixels: rows * pixels,
-        priority: job.priority,
-    }
+    let pixels = |[width, height]: [u32; 2]| u64::from(height / model.factor) * u64::from(width / model.factor);
+    let evaluations = |steps| model.evaluations(&job.sampler, steps);
+    let evaluations = match job.hires {
+        None => evaluations(job.steps()),
+        Some(_) => job.scaled_to_last(evaluations(job.steps())).saturating_add(evaluations(job.hires_steps())),
+    };
+    Work { images: job.num_images, evaluations, pixels: rows * pixels(job.final_size()), priority: job.priority }
 }
 
 fn model_message(model: Model, limits: Limits) -> ModelMessage {
@@ -144,6 +143,7 @@ fn model_message(model: Model, limits: Limits) -> ModelMessage {
         max_clip_skip: model.max_clip_skip,
         // The begin and end markers take two positions.
         max_prompt_tokens: (model.max_tokens - 2) as u32,
+        textual_inversions: model.textual_inversions.clone(),
         inpainting: model.inpainting,
     }
 }

@@ -1,13 +1,15 @@
 //! A request becomes a checked [`Job`], or a refusal that names the field, its value and what is allowed.
 
-use darkroom_proto::v1::{self, GenerateRequest};
+use darkroom_proto::v1::{self, GenerateRequest, PromptSyntax};
 use darkroom_service_kit::status::{self, shown};
 use tonic::Status;
 
-use crate::job::{Format, Job, Output, Priority};
+use crate::job::{Format, Job, Output, Priority, steps};
 use crate::model::Model;
 
+mod hires;
 mod init;
+mod noise;
 
 /// Characters of a prompt.
 const MAX_PROMPT: usize = 8192;
@@ -52,15 +54,19 @@ pub(crate) fn validate(
     let defaults = &model.defaults;
     let [width, height] = init::size(&request, model, limits, init_size)?;
     let asked = init::Asked::of(&request);
+    let second = request.hires;
     let sampler = if request.sampler.is_empty() { defaults.sampler.clone() } else { request.sampler.clone() };
     let sampler = one_of("sampler", sampler, &model.samplers)?;
     let mut job = Job {
         init: None,
+        hires: None,
         model: named_model(&request.model, model)?,
         width: side("width", width, model, limits)?,
         height: side("height", height, model, limits)?,
         num_images: range("num_images", request.num_images.unwrap_or(1), 1, limits.max_images)?,
         seed: request.seed.unwrap_or_else(&mut random),
+        rng: noise::rng(request.rng)?,
+        variation: noise::variation(request.variation_seed, request.variation_strength, &mut random)?,
         num_inference_steps: range(
             "num_inference_steps",
             request.num_inference_steps.unwrap_or(defaults.num_inference_steps),
@@ -81,12 +87,14 @@ pub(crate) fn validate(
         sampler,
         prompt: prompt(request.prompt)?,
         negative_prompt: text("negative_prompt", request.negative_prompt)?,
+        prompt_syntax: prompt_syntax(request.prompt_syntax)?,
         request_id: request_id(request.request_id, random)?,
     };
     if job.eta != 0.0 && job.sampler != "ddim" {
         return refuse("eta", format!("{} is only for the sampler ddim, {} takes 0", job.eta, job.sampler));
     }
     job.init = asked.init(&job, model)?;
+    job.hires = second.map(|second| hires::checked(second, &job, model, limits)).transpose()?;
     Ok(job)
 }
 
@@ -112,6 +120,14 @@ fn text(field: &'static str, text: String) -> Result<String, Refusal> {
             let count = text.chars().count();
             refuse(field, format!("has {count} characters, at most {MAX_PROMPT} are allowed"))
         }
+    }
+}
+
+fn prompt_syntax(syntax: i32) -> Result<PromptSyntax, Refusal> {
+    match PromptSyntax::try_from(syntax) {
+        Ok(PromptSyntax::Unspecified | PromptSyntax::Plain) => Ok(PromptSyntax::Plain),
+        Ok(PromptSyntax::Weighted) => Ok(PromptSyntax::Weighted),
+        Err(_) => refuse("prompt_syntax", format!("{syntax} is not known, use PLAIN or WEIGHTED")),
     }
 }
 
@@ -151,6 +167,16 @@ fn real(field: &'static str, value: f64, high: f64) -> Result<f64, Refusal> {
     refuse(field, format!("{value} is not allowed, it must be 0 to {high}"))
 }
 
+/// How much of a picture is lost to noise, where at least one of the steps must remain.
+fn strength(field: &'static str, value: f64, num_inference_steps: u32) -> Result<f64, Refusal> {
+    // A NaN is in no range.
+    if (0.0..=1.0).contains(&value) && steps(value, num_inference_steps) > 0 {
+        return Ok(value);
+    }
+    let least = 1.0 / f64::from(num_inference_steps);
+    refuse(field, format!("{value} is not allowed, with {num_inference_steps} steps it must be {least} to 1"))
+}
+
 fn one_of(field: &'static str, value: String, known: &[String]) -> Result<String, Refusal> {
     if known.contains(&value) {
         return Ok(value);
@@ -160,13 +186,11 @@ fn one_of(field: &'static str, value: String, known: &[String]) -> Result<String
 
 fn sigma_spacing(spacing: String, sampler: &str, model: &Model) -> Result<String, Refusal> {
     const FIELD: &str = "sigma_spacing";
-    if !matches!(spacing.as_str(), "" | "karras" | "exponential") {
-        return refuse(FIELD, format!("{} is not known, use karras or exponential, or leave it out", shown(&spacing)));
+    match model.sigma_spacings(sampler) {
+        _ if spacing.is_empty() => Ok(spacing),
+        [] => refuse(FIELD, format!("{} is not for the sampler {sampler}, which has none", shown(&spacing))),
+        known => one_of(FIELD, spacing, known),
     }
-    if !spacing.is_empty() && !model.has_sigma_spacings(sampler) {
-        return refuse(FIELD, format!("{spacing} is not for the sampler {sampler}, which visits whole timesteps"));
-    }
-    Ok(spacing)
 }
 
 fn output(format: i32) -> Result<Output, Refusal> {

@@ -1,5 +1,7 @@
 //! The text encoder's settings.
 
+use std::path::PathBuf;
+
 use darkroom_service_kit::{ModelArgs, ServerConfig, ServiceConfig};
 use serde::{Deserialize, Serialize};
 
@@ -17,11 +19,19 @@ pub struct Config {
     /// Calls that may wait for the model; further ones are refused.
     #[arg(long, value_name = "N", help_heading = "Queue", value_parser = clap::value_parser!(u32).range(1..))]
     pub queue_limit: u32,
+    /// A folder of textual inversions: each file's name, or the word in it, then stands for it in prompts.
+    #[arg(long, alias = "embeddings-dir", value_name = "PATH", help_heading = "Model")]
+    pub textual_inversions: Option<PathBuf>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { server: ServerConfig::on_port(7001), model: ModelArgs::default(), queue_limit: 64 }
+        Self {
+            server: ServerConfig::on_port(7001),
+            model: ModelArgs::default(),
+            queue_limit: 64,
+            textual_inversions: None,
+        }
     }
 }
 

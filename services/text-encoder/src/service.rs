@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use darkroom_proto::v1::{self, text_encoder_server};
+use darkroom_proto::v1::{self, PromptSyntax, text_encoder_server};
 use darkroom_service_kit::deadline;
 use darkroom_service_kit::status::invalid_argument;
 use darkroom_stage_kit::facts::Facts;
@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use crate::STAGE;
 use crate::metrics::TextEncoderMetrics;
-use crate::stage::{Embedding, TextEncoderFacts, TextWorker};
+use crate::stage::{Embedding, TextEncoderFacts, TextWorker, Unreadable};
 
 const MAX_PROMPTS: usize = 16;
 const MAX_CHARACTERS: usize = 8192;
@@ -28,12 +28,13 @@ impl TextEncoderService {
     }
 
     fn message(&self, facts: &TextEncoderFacts, embedding: Embedding) -> v1::TextEmbedding {
-        let shape = [facts.max_tokens, facts.hidden_size];
+        let shape = [embedding.windows * facts.max_tokens, facts.hidden_size];
         let prompt_embeds = v1::Tensor::from_f32(&shape, &embedding.prompt_embeds);
         v1::TextEmbedding {
             prompt_embeds: Some(self.metrics.calls.stage.sent(prompt_embeds)),
             token_count: count(embedding.token_count),
             dropped_text: embedding.dropped_text,
+            dropped_tokens: count(embedding.dropped_tokens),
         }
     }
 }
@@ -45,12 +46,16 @@ impl text_encoder_server::TextEncoder for TextEncoderService {
         call: Request<v1::EncodeTextRequest>,
     ) -> Result<Response<v1::EncodeTextResponse>, Status> {
         let deadline = deadline::of(&call);
-        let v1::EncodeTextRequest { prompts, clip_skip } = call.into_inner();
+        let v1::EncodeTextRequest { prompts, clip_skip, syntax } = call.into_inner();
         let facts = self.facts.get()?;
         check_prompts(&prompts)?;
         let clip_skip = within("clip_skip", clip_skip as usize, 0..=facts.num_layers.saturating_sub(1))?;
-        let encode = self.worker.call(deadline, move |tower| tower.encode(&prompts, clip_skip));
+        let unknown = |_| invalid_argument("syntax", format!("{syntax} is not known, use PLAIN or WEIGHTED"));
+        let syntax = PromptSyntax::try_from(syntax).map_err(unknown)?;
+        let encode = self.worker.call(deadline, move |tower| tower.encode(&prompts, clip_skip, syntax));
         let embeddings = encode.await.map_err(|error| refusal::call(STAGE, &error))?;
+        let embeddings = embeddings
+            .map_err(|Unreadable { index, why }| invalid_argument(&format!("prompts[{index}]"), why.to_string()))?;
         self.metrics.encoded(&embeddings);
         let embeddings = embeddings.into_iter().map(|embedding| self.message(facts, embedding)).collect();
         Ok(Response::new(v1::EncodeTextResponse { embeddings }))
@@ -63,6 +68,8 @@ impl text_encoder_server::TextEncoder for TextEncoderService {
             hidden_size: count(facts.hidden_size),
             max_tokens: count(facts.max_tokens),
             num_layers: count(facts.num_layers),
+            textual_inversions: facts.textual_inversions.clone(),
+            max_windows: count(facts.max_windows),
         }))
     }
 }

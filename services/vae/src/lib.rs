@@ -1,13 +1,15 @@
 //! The autoencoder: latents to pictures and back.
 //!
 //! [`service`] is the gRPC edge and checks what comes in, [`picture`] is the arithmetic between bytes and the model's
-//! numbers, [`stage`] is where the model stops, [`start`] puts them together.
+//! numbers, [`finish`] checks and signs what leaves ([`watermark`]), [`stage`] is where the model stops, [`start`] puts them together.
 
 mod config;
+mod finish;
 mod metrics;
 mod picture;
 mod service;
 mod stage;
+pub mod watermark;
 
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ use darkroom_proto::v1::vae_server::VaeServer;
 use darkroom_service_kit::{Metrics, Server, ServiceHandle};
 use darkroom_stage_kit::facts::Facts;
 
-pub use config::Config;
+pub use config::{Config, Policy, Switch};
 use metrics::VaeMetrics;
 use service::VaeService;
 
@@ -33,7 +35,10 @@ pub async fn start(config: Config) -> anyhow::Result<ServiceHandle> {
     let (worker, loaded) = stage::start(&config, counts.calls.clone())?;
     let facts = Facts::new(STAGE);
     let calls = Arc::clone(&counts.calls);
-    facts.follow(loaded, server.readiness(), move |facts: &stage::VaeFacts| calls.stage.loaded(&facts.info));
+    facts.follow(loaded, server.readiness(), move |facts: &stage::VaeFacts| {
+        facts.log();
+        calls.stage.loaded(&facts.info);
+    });
     let limit = config.server.max_message_bytes;
     let service = VaeServer::new(VaeService::new(worker, facts, counts, config.max_side));
     server.service(service.max_decoding_message_size(limit).max_encoding_message_size(limit)).serve()

@@ -1,11 +1,20 @@
 //! Between 8-bit pictures, row by row with their colours together, and the model's numbers, colour by colour.
 
 use darkroom_engine::ModelError;
-use darkroom_models::noise::Generator;
+use darkroom_models::noise::{Generator, Rng};
 use darkroom_models::stage::Posterior;
 
 /// Red, green, blue.
 pub(crate) const COLOURS: usize = 3;
+
+/// A picture as it leaves.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Picture {
+    /// `[height, width, 3]`.
+    pub(crate) rgb: Vec<u8>,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+}
 
 /// `[3, height, width]` of about −1..1 → `[height, width, 3]`: `round(255 · clamp(x/2 + 0.5, 0, 1))`, half to even, as
 /// diffusers' image processor has it.
@@ -43,6 +52,7 @@ pub(crate) fn grey_out(planes: &mut [f32], mask: &[u8]) {
 pub(crate) struct Draws {
     /// A draw with the noise of each; none is the posterior's mean.
     pub(crate) seeds: Vec<u64>,
+    pub(crate) rng: Rng,
     /// Draws of as many values that were made of each seed's noise before.
     pub(crate) before: u32,
 }
@@ -55,7 +65,7 @@ pub(crate) fn to_latents(posterior: &Posterior, draws: &Draws, scaling_factor: f
         return mean.iter().map(|value| value * factor).collect();
     }
     let draw = |seed: &u64| {
-        let mut generator = Generator::new(*seed);
+        let mut generator = Generator::new(draws.rng, *seed);
         (0..draws.before).for_each(|_| generator.skip(mean.len()));
         let noise = generator.randn(mean.len());
         mean.iter().zip(std).zip(noise).map(|((mean, std), noise)| (mean + std * noise) * factor).collect::<Vec<_>>()
@@ -86,9 +96,11 @@ mod tests {
     #[test]
     fn a_seed_draws_around_the_mean() {
         let posterior = Posterior { mean: vec![1.0; 32], std: vec![0.5; 32] };
-        let drawn = |seeds: &[u64], before| to_latents(&posterior, &Draws { seeds: seeds.to_vec(), before }, 2.0);
+        let drawn = |seeds: &[u64], before| {
+            to_latents(&posterior, &Draws { seeds: seeds.to_vec(), before, ..Draws::default() }, 2.0)
+        };
         assert_eq!(drawn(&[], 0), [2.0; 32]);
-        let mut noise = Generator::new(7);
+        let mut noise = Generator::new(Rng::Cpu, 7);
         let expected = |noise: Vec<f32>| noise.into_iter().map(|noise| (1.0 + 0.5 * noise) * 2.0).collect::<Vec<_>>();
         let [first, second] = [0, 1].map(|_| expected(noise.randn(32)));
         assert_eq!(drawn(&[7], 0), first);

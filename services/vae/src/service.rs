@@ -7,10 +7,12 @@ use darkroom_proto::v1::{self, vae_server};
 use darkroom_service_kit::deadline;
 use darkroom_service_kit::status::invalid_argument;
 use darkroom_stage_kit::facts::Facts;
+use darkroom_stage_kit::noise;
 use darkroom_stage_kit::refusal::{self, within};
 use tonic::{Request, Response, Status};
 
 use crate::STAGE;
+use crate::finish::Finished;
 use crate::metrics::VaeMetrics;
 use crate::picture::{COLOURS, Draws};
 use crate::stage::{VaeFacts, VaeWorker};
@@ -83,11 +85,14 @@ impl vae_server::Vae for VaeService {
         self.metrics.calls.stage.received(message.latents.as_ref());
         let (view, height, width) = self.latents(facts, message.latents.as_ref())?;
         let latents = view.to_f32().map_err(|error| refusal::tensor(&error))?;
-        let decode = self.worker.call(deadline, move |model| model.decode(&latents, height, width));
-        let bytes = decode.await.map_err(|error| refusal::call(STAGE, &error))?;
-        self.metrics.decoded.increment(1);
-        let image = v1::Tensor::from_u8(&[height * facts.factor, width * facts.factor, COLOURS], bytes);
-        Ok(Response::new(v1::DecodeResponse { image: Some(self.metrics.calls.stage.sent(image)) }))
+        let intermediate = message.intermediate;
+        let decode = self.worker.call(deadline, move |model| model.decode(&latents, height, width, intermediate));
+        let finished = decode.await.map_err(|error| refusal::call(STAGE, &error))?;
+        self.metrics.finished(&finished);
+        let Finished { picture, verdict, .. } = finished;
+        let image = v1::Tensor::from_u8(&[picture.height, picture.width, COLOURS], picture.rgb);
+        let image = Some(self.metrics.calls.stage.sent(image));
+        Ok(Response::new(v1::DecodeResponse { image, safety: verdict.into() }))
     }
 
     async fn encode(&self, call: Request<v1::EncodeRequest>) -> Result<Response<v1::EncodeResponse>, Status> {
@@ -97,7 +102,7 @@ impl vae_server::Vae for VaeService {
         self.metrics.calls.stage.received(message.image.as_ref());
         let (bytes, height, width) = self.image(facts, message.image.as_ref())?;
         let mask = mask(message.mask.as_ref(), [height, width])?;
-        let draws = draws(message.seeds, message.draws_before)?;
+        let draws = draws(message.seeds, message.draws_before, message.rng)?;
         let drawn = draws.seeds.len().max(1);
         let bytes = bytes.to_vec();
         let encode =
@@ -118,6 +123,9 @@ impl vae_server::Vae for VaeService {
             factor: count(facts.factor),
             scaling_factor: facts.scaling_factor,
             max_side: self.max_side,
+            watermark: facts.finishing.watermark,
+            safety_policy: facts.finishing.policy.into(),
+            safety_revision: facts.finishing.safety_revision.clone(),
         }))
     }
 }
@@ -129,9 +137,10 @@ fn mask(tensor: Option<&v1::Tensor>, size: [usize; 2]) -> Result<Option<Vec<u8>>
     bytes.map(|bytes| Some(bytes.to_vec())).map_err(|error| refusal::tensor(&error))
 }
 
-fn draws(seeds: Vec<u64>, before: u32) -> Result<Draws, Status> {
+fn draws(seeds: Vec<u64>, before: u32, rng: i32) -> Result<Draws, Status> {
     if seeds.len() > MOST_DRAWS {
         return Err(invalid_argument("seeds", format!("{} were sent, at most {MOST_DRAWS} are allowed", seeds.len())));
     }
-    Ok(Draws { seeds, before: within("draws_before", before, 0..=MOST_DRAWS_BEFORE)? })
+    let before = within("draws_before", before, 0..=MOST_DRAWS_BEFORE)?;
+    Ok(Draws { seeds, rng: noise::rng("rng", rng)?, before })
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use darkroom_engine::{Loaded, ModelError, Observer, Worker, WorkerOptions};
-use darkroom_models::stage::{self, VaeModel};
-use darkroom_proto::v1::StageInfo;
+use darkroom_models::stage::{self, Division, VaeModel};
+use darkroom_proto::v1::{SafetyVerdict, StageInfo};
 use darkroom_stage_kit::model;
 
 use crate::config::Config;
-use crate::picture::{self, Draws};
+use crate::finish::{Finished, Finishing, FinishingFacts};
+use crate::picture::{self, Draws, Picture};
 
 /// What is known of the model once it is loaded.
 pub(crate) struct VaeFacts {
@@ -16,36 +17,65 @@ pub(crate) struct VaeFacts {
     pub(crate) latent_channels: usize,
     pub(crate) factor: usize,
     pub(crate) scaling_factor: f64,
+    pub(crate) finishing: FinishingFacts,
+}
+
+impl VaeFacts {
+    /// Says once what is done to finished pictures.
+    pub(crate) fn log(&self) {
+        let FinishingFacts { watermark, policy, safety_revision } = &self.finishing;
+        tracing::info!(watermark, policy = policy.as_str_name(), safety_revision, "finished pictures");
+    }
 }
 
 /// The model's thread as the edge calls it.
 pub(crate) type VaeWorker = Worker<Autoencoder>;
 
-/// The autoencoder, with pictures as bytes.
-pub(crate) struct Autoencoder(Box<dyn VaeModel>);
+/// The autoencoder, with pictures as bytes, and what is done to those that leave.
+pub(crate) struct Autoencoder {
+    model: Box<dyn VaeModel>,
+    finishing: Finishing,
+}
 
 /// Starts the thread that loads, warms and owns the autoencoder.
 pub(crate) fn start(config: &Config, observer: Arc<dyn Observer>) -> std::io::Result<(VaeWorker, Loaded<VaeFacts>)> {
     let queue_limit = config.queue_limit as usize;
-    let args = config.model.clone();
+    let config = config.clone();
     Worker::start(WorkerOptions { name: "vae".to_owned(), queue_limit, observer }, move || {
-        let (source, compute) = model::open(&args)?;
+        let (source, compute) = model::open(&config.model)?;
         let mut model = stage::load_vae(&source, &compute)?;
+        model.divide(Division { undivided_pixels: config.undivided_pixels as usize, ..Division::default() });
         model.warm()?;
+        let finishing = Finishing::open(&config, &source, &compute)?;
+        let info = model::stage_info(&source, model.as_ref(), queue_limit);
         let facts = VaeFacts {
-            info: model::stage_info(&source, model.as_ref(), queue_limit),
+            info: StageInfo { revision: finishing.facts().revision(model.identity()), ..info },
             latent_channels: model.latent_channels(),
             factor: model.factor(),
             scaling_factor: model.scaling_factor(),
+            finishing: finishing.facts(),
         };
-        Ok((Autoencoder(model), facts))
+        Ok((Autoencoder { model, finishing }, facts))
     })
 }
 
 impl Autoencoder {
-    /// Latents in the UNet's scale → `[height · factor, width · factor, 3]`.
-    pub(crate) fn decode(&mut self, latents: &[f32], height: usize, width: usize) -> Result<Vec<u8>, ModelError> {
-        picture::to_bytes(&self.0.decode(latents, height, width)?)
+    /// Latents in the UNet's scale → `[height · factor, width · factor, 3]`; checked and signed unless it is an intermediate picture, which
+    /// stays inside the fleet.
+    pub(crate) fn decode(
+        &mut self,
+        latents: &[f32],
+        height: usize,
+        width: usize,
+        intermediate: bool,
+    ) -> Result<Finished, ModelError> {
+        let rgb = picture::to_bytes(&self.model.decode(latents, height, width)?)?;
+        let factor = self.model.factor();
+        let picture = Picture { rgb, height: height * factor, width: width * factor };
+        if intermediate {
+            return Ok(Finished { picture, verdict: SafetyVerdict::NotChecked, signed: false });
+        }
+        self.finishing.finish(picture)
     }
 
     /// `[height, width, 3]` → latents in the UNet's scale, one for each draw. Where a `mask` is, the picture is grey.
@@ -60,7 +90,7 @@ impl Autoencoder {
         if let Some(mask) = mask {
             picture::grey_out(&mut planes, mask);
         }
-        let posterior = self.0.encode(&planes, height, width)?;
-        Ok(picture::to_latents(&posterior, draws, self.0.scaling_factor()))
+        let posterior = self.model.encode(&planes, height, width)?;
+        Ok(picture::to_latents(&posterior, draws, self.model.scaling_factor()))
     }
 }

@@ -21,6 +21,10 @@ async fn serve() -> (ServiceHandle, VaeClient<Channel>) {
     (handle, client)
 }
 
+fn decode(latents: Option<Tensor>) -> DecodeRequest {
+    DecodeRequest { latents, intermediate: false }
+}
+
 /// A red square on white, `height` × `width`.
 fn drawing(height: usize, width: usize) -> Tensor {
     let pixel = |y: usize, x: usize| {
@@ -42,8 +46,7 @@ async fn a_picture_survives_the_way_there_and_back() {
     TensorView::required(latents.as_ref(), "latents").unwrap().expect_shape(&[1, 4, 8, 12]).unwrap();
     let mut latents = latents.unwrap();
     latents.shape.remove(0);
-    let decoded =
-        client.decode(DecodeRequest { latents: Some(latents.clone()) }).await.unwrap().into_inner().image.unwrap();
+    let decoded = client.decode(decode(Some(latents.clone()))).await.unwrap().into_inner().image.unwrap();
     let view = TensorView::new(&decoded, "image").unwrap().expect_shape(&[64, 96, 3]).unwrap();
     let pairs = view.as_u8().unwrap().iter().zip(image.data.iter());
     let error = pairs.map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / (64.0 * 96.0 * 3.0);
@@ -59,6 +62,41 @@ async fn a_picture_survives_the_way_there_and_back() {
     assert_ne!(first.data, second);
     assert_ne!(first.data, latents.data);
     handle.drain().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_large_picture_in_bands_is_the_undivided_one_and_nobody_elses() {
+    let config = |undivided_pixels| Config { server: ServerConfig::on_port(0), undivided_pixels, ..Config::default() };
+    let handles =
+        [start(config(u32::MAX)).await.unwrap(), start(config(Config::default().undivided_pixels)).await.unwrap()];
+    let latents = |side: usize, phase: f32| {
+        let values: Vec<f32> = (0..4 * side * side).map(|i| (i as f32 * 0.37 + phase).sin()).collect();
+        DecodeRequest { latents: Some(Tensor::from_f32(&[4, side, side], &values)), intermediate: true }
+    };
+    // Large and small at once, so that each waits for others.
+    let requests = [latents(128, 0.0), latents(8, 1.0), latents(128, 2.0)];
+    let mut pictures = Vec::new();
+    for handle in &handles {
+        handle.ready().await.unwrap();
+        let client = connect(handle).await;
+        let calls = requests.each_ref().map(|request| {
+            let (mut client, request) = (client.clone(), request.clone());
+            tokio::spawn(async move { client.decode(request).await.unwrap().into_inner().image.unwrap() })
+        });
+        let [a, b, c] = calls;
+        pictures.push([a.await.unwrap(), b.await.unwrap(), c.await.unwrap()]);
+    }
+    assert_eq!(pictures[0][0].shape, [1024, 1024, 3]);
+    assert!(pictures[0] == pictures[1], "a CPU gives the same bits");
+    assert_ne!(pictures[0][0].data, pictures[0][2].data);
+
+    let encode = EncodeRequest { image: Some(pictures[0][0].clone()), ..EncodeRequest::default() };
+    let mut latents = Vec::new();
+    for handle in &handles {
+        latents.push(connect(handle).await.encode(encode.clone()).await.unwrap().into_inner().latents.unwrap());
+    }
+    assert_eq!(latents[0].shape, [1, 4, 128, 128]);
+    assert!(latents[0] == latents[1]);
 }
 
 #[tokio::test]
@@ -102,7 +140,7 @@ async fn latents_that_do_not_fit_are_refused_by_name() {
         ),
     ];
     for (latents, message) in cases {
-        let status = client.decode(DecodeRequest { latents }).await.unwrap_err();
+        let status = client.decode(decode(latents)).await.unwrap_err();
         assert_eq!((status.code(), status.message()), (Code::InvalidArgument, message));
     }
 }

@@ -4,7 +4,7 @@
 use arbitrary::{Arbitrary, Unstructured};
 use darkroom_engine::run::Run;
 use darkroom_engine::{Checkpoint, Given, NoiseSource, RunError};
-use darkroom_models::noise::Generator;
+use darkroom_models::noise::{Generator, Rng};
 use darkroom_samplers::{NoiseSchedule, Plan, PlanRequest, Sampler, ScheduleConfig};
 use libfuzzer_sys::fuzz_target;
 
@@ -101,7 +101,7 @@ impl Case {
     }
 
     fn noise(&self) -> Box<Noise> {
-        Box::new(Noise(Generator::new(self.seed)))
+        Box::new(Noise(Generator::new(Rng::Cpu, self.seed)))
     }
 
     fn resume(&self, plan: &Plan, elements: usize, checkpoint: Checkpoint) -> Result<Run, RunError> {

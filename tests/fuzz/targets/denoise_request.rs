@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Unstructured};
 use darkroom_denoiser::fuzzing::{Facts, message};
-use darkroom_proto::v1::{Checkpoint, DenoiseInit, DenoiseRequest, StateTensor, Tensor};
+use darkroom_proto::v1::{Checkpoint, DenoiseInit, DenoiseRequest, StateTensor, Tensor, Variation};
 use darkroom_samplers::{Plan, Sampler};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
@@ -34,6 +34,8 @@ struct Built {
     values: Vec<f32>,
     init: Option<Init>,
     spacing: u8,
+    rng: u8,
+    variation: Option<(u64, f64)>,
 }
 
 /// What it begins from.
@@ -99,6 +101,8 @@ impl Built {
             preview_every: self.preview_every,
             resume_from,
             attempt: 0,
+            rng: i32::from(self.rng % 4),
+            variation: self.variation.map(|(seed, strength)| Variation { seed, strength }),
             sigma_spacing: ["", "karras", "exponential", "x"][usize::from(self.spacing % 4)].into(),
             init: self.init.map(|init| DenoiseInit {
                 latents: init.latents.then(|| tensor(&shape)),

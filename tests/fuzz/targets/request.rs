@@ -5,12 +5,12 @@ use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Unstructured};
 use darkroom_orchestrator::fuzzing::{Door, Taken};
-use darkroom_proto::v1::{DenoiserInfo, GenerateRequest, GenerationDefaults, TextEncoderInfo, VaeInfo};
+use darkroom_proto::v1::{DenoiserInfo, GenerateRequest, GenerationDefaults, Hires, TextEncoderInfo, VaeInfo};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 
 const SAMPLERS: [&str; 3] = ["plms", "ddim", "euler"];
-const FIELDS: [&str; 19] = [
+const FIELDS: [&str; 26] = [
     "model",
     "width",
     "height",
@@ -30,6 +30,13 @@ const FIELDS: [&str; 19] = [
     "strength",
     "strength_way",
     "sigma_spacing",
+    "hires",
+    "hires.width",
+    "hires.height",
+    "hires.strength",
+    "rng",
+    "variation_strength",
+    "variation_seed",
 ];
 const MAX_IMAGES: u32 = 4;
 const MAX_SIDE: u32 = 1024;
@@ -77,6 +84,9 @@ struct Built {
     output_format: u8,
     priority: u8,
     init: Option<Init>,
+    hires: Option<(u8, u8, Option<f64>)>,
+    rng: u8,
+    variation: (Option<f64>, Option<u64>),
 }
 
 /// What it begins from.
@@ -125,6 +135,14 @@ impl Built {
             priority: i32::from(self.priority % 5),
             strength: self.init.as_ref().and_then(|init| init.strength),
             sigma_spacing: String::new(),
+            hires: self.hires.map(|(width, height, strength)| Hires {
+                width: u32::from(width % 160) * 8,
+                height: u32::from(height % 160) * 8,
+                strength,
+            }),
+            rng: i32::from(self.rng % 4),
+            variation_strength: self.variation.0,
+            variation_seed: self.variation.1,
             strength_way: self.init.as_ref().map_or(0, |init| i32::from(init.way % 4)),
             mask_image: self.init.as_mut().and_then(|init| init.mask.take()).map(file).unwrap_or_default().into(),
             init_image: self.init.take().map(|init| file(init.picture)).unwrap_or_default().into(),
@@ -169,6 +187,12 @@ fn check_ranges(full: &GenerateRequest) {
     assert_eq!(full.strength.is_some(), from_picture, "{full:?}");
     assert!(full.strength.is_none_or(|strength| strength > 0.0 && strength <= 1.0), "{full:?}");
     assert!(from_picture || full.mask_image.is_empty() && full.strength_way == 0, "{full:?}");
+    assert_eq!(full.variation_strength.is_some(), full.variation_seed.is_some(), "{full:?}");
+    assert!(full.variation_strength.is_none_or(|strength| strength > 0.0 && strength <= 1.0), "{full:?}");
+    if let Some(Hires { width, height, strength }) = full.hires {
+        assert!(side(Some(width)) && side(Some(height)) && full.width <= Some(width) && full.height <= Some(height));
+        assert!(!from_picture && strength.is_some_and(|strength| strength > 0.0 && strength <= 1.0), "{full:?}");
+    }
     assert!(full.clip_skip.is_some_and(|skip| skip < 12), "{full:?}");
     assert!(SAMPLERS.contains(&full.sampler.as_str()), "{full:?}");
     let characters = full.prompt.chars().count();
@@ -192,6 +216,8 @@ fn check_kept(said: &GenerateRequest, full: &GenerateRequest) {
     assert!(said.sampler.is_empty() || said.sampler == full.sampler);
     assert_eq!(said.preview_every, full.preview_every);
     assert!(kept(said.strength, full.strength) && said.strength_way == full.strength_way);
+    assert!(kept(said.variation_seed, full.variation_seed) && (said.rng == 0 || said.rng == full.rng));
+    assert!(kept(said.variation_strength.filter(|strength| *strength > 0.0), full.variation_strength));
     assert_eq!((&said.init_image, &said.mask_image), (&full.init_image, &full.mask_image));
 }
 

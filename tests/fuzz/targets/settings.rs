@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 
-use darkroom_models::config::{ClipConfig, UNetConfig, VaeConfig};
+use darkroom_models::config::{ClipConfig, PreprocessorConfig, UNetConfig, VaeConfig, VisionConfig};
 use darkroom_models::{LoadError, fuzzing as open};
 use darkroom_samplers::NoiseSchedule;
 use libfuzzer_sys::fuzz_target;
@@ -12,7 +12,7 @@ const FACTOR: usize = 8;
 const CHANNELS: usize = 4;
 
 fuzz_target!(|input: &[u8]| {
-    let Some((way, json)) = fuzzing::way_in(input, 8) else { return };
+    let Some((way, json)) = fuzzing::way_in(input, 10) else { return };
     match way {
         0 => check(|| ClipConfig::from_json(open::FILE, json), clip),
         1 => check(|| UNetConfig::from_json(open::FILE, json), unet),
@@ -21,7 +21,9 @@ fuzz_target!(|input: &[u8]| {
         4 => check(|| open::schedule(json), |schedule| assert!(NoiseSchedule::new(schedule).is_ok())),
         5 => check(|| open::pipeline(json), |()| {}),
         6 => check(|| open::latent_rgb(json, CHANNELS), latent_rgb),
-        _ => tokenizer(json),
+        7 => tokenizer(json),
+        8 => check(|| VisionConfig::from_json(open::FILE, json), vision),
+        _ => check(|| PreprocessorConfig::from_json(open::FILE, json), preprocessor),
     }
 });
 
@@ -59,6 +61,18 @@ fn vae(config: &VaeConfig) {
     assert!(config.block_out_channels.iter().all(|channels| channels.is_multiple_of(config.norm_num_groups)));
     assert!(config.factor() <= 32 && (1..=64).contains(&config.latent_channels));
     assert!(config.scaling_factor > 0.0 && config.scaling_factor.is_finite());
+}
+
+fn vision(config: &VisionConfig) {
+    assert!(config.hidden_size.is_multiple_of(config.num_attention_heads));
+    assert!((1..=8192).contains(&config.hidden_size) && (1..=8192).contains(&config.projection_dim));
+    assert!((1..=64).contains(&config.num_hidden_layers) && (2..=65_537).contains(&config.tokens()));
+}
+
+fn preprocessor(config: &PreprocessorConfig) {
+    assert!(config.crop_size <= config.shortest_edge && (8..=1024).contains(&config.crop_size));
+    assert!(config.mean.iter().chain(&config.std).all(|colour| (0.0..=1.0).contains(colour)));
+    assert!(config.std.iter().all(|colour| *colour > 0.0) && config.rescale_factor > 0.0);
 }
 
 fn defaults(found: &darkroom_models::config::Defaults) {

@@ -65,6 +65,8 @@ impl Facts {
             hidden_size: Self::WIDTH as u32,
             max_tokens: Self::TOKENS as u32,
             num_layers: 3,
+            max_windows: 1,
+            textual_inversions: Vec::new(),
         }
     }
 
@@ -75,6 +77,9 @@ impl Facts {
             factor: Self::FACTOR as u32,
             scaling_factor: 0.18215,
             max_side: Self::MAX_LATENT_SIDE * Self::FACTOR as u32,
+            watermark: false,
+            safety_policy: v1::SafetyPolicy::Off.into(),
+            safety_revision: String::new(),
         }
     }
 

@@ -63,6 +63,7 @@ impl text_encoder_server::TextEncoder for ClockTextEncoder {
             prompt_embeds: Some(embedding(text)),
             token_count: u32::try_from(text.split_whitespace().count()).unwrap_or(u32::MAX),
             dropped_text: String::new(),
+            dropped_tokens: 0,
         };
         Ok(Response::new(v1::EncodeTextResponse { embeddings: prompts.iter().map(embed).collect() }))
     }
@@ -92,7 +93,7 @@ impl vae_server::Vae for ClockVae {
         let grey = latents.as_ref().and_then(Digest::read).map_or(128, |digest| digest.0 as u8);
         let (height, width) = (height * Facts::FACTOR, width * Facts::FACTOR);
         let image = Tensor::from_u8(&[height, width, 3], vec![grey; height * width * 3]);
-        Ok(Response::new(v1::DecodeResponse { image: Some(image) }))
+        Ok(Response::new(v1::DecodeResponse { image: Some(image), safety: v1::SafetyVerdict::NotChecked.into() }))
     }
 
     async fn encode(&self, _: Request<v1::EncodeRequest>) -> Result<Response<v1::EncodeResponse>, Status> {

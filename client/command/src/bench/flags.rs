@@ -35,6 +35,9 @@ pub(crate) struct Flags {
     /// Pictures a round, 1 to 16: the UNet and the text encoder take them together, the autoencoder one by one.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
     pub(crate) batch: u16,
+    /// Compute large pictures undivided, not in bands as the services do: the autoencoder's other way, to compare with.
+    #[arg(long)]
+    pub(crate) undivided: bool,
     /// Take the averaged (EMA) weights of a .ckpt that holds both.
     #[arg(long)]
     pub(crate) ema: bool,
@@ -52,6 +55,8 @@ pub(crate) enum Stage {
     Vae,
     /// The encoding of two prompts at their full length.
     Text,
+    /// The encoding of one picture.
+    VaeEncoder,
 }
 
 impl Stage {
@@ -60,6 +65,7 @@ impl Stage {
             Self::Unet => "unet",
             Self::Vae => "vae",
             Self::Text => "text",
+            Self::VaeEncoder => "vae-encoder",
         }
     }
 
@@ -69,6 +75,7 @@ impl Stage {
             Self::Unet => "a guided step",
             Self::Vae => "decoding a picture",
             Self::Text => "encoding two prompts",
+            Self::VaeEncoder => "encoding a picture",
         }
     }
 }
@@ -77,11 +84,15 @@ impl Flags {
     /// Refuses what no flag's own parser can see.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         let sized = [("--width", self.width), ("--height", self.height)];
-        match sized.into_iter().find(|(_, side)| self.stage == Stage::Text && side.is_some()) {
-            Some((flag, _)) => {
-                Err(Failure::Usage(format!("{flag}: texts have none; only --stage unet and vae take it")))
-            }
-            None => Ok(()),
+        if let Some((flag, _)) = sized.into_iter().find(|(_, side)| self.stage == Stage::Text && side.is_some()) {
+            return Err(Failure::Usage(format!("{flag}: texts have none; only --stage unet and vae take it")));
         }
+        if self.undivided && !matches!(self.stage, Stage::Vae | Stage::VaeEncoder) {
+            let stage = self.stage.name();
+            return Err(Failure::Usage(format!(
+                "--undivided: {stage} divides nothing; only --stage vae and vae-encoder do"
+            )));
+        }
+        Ok(())
     }
 }

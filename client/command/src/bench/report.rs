@@ -45,6 +45,7 @@ impl Report {
             "width": sized.then_some(self.job.width),
             "height": sized.then_some(self.job.height),
             "batch": self.job.batch,
+            "undivided": self.job.undivided,
             "load_seconds": self.load.as_secs_f64(),
             "first_seconds": self.first.as_secs_f64(),
             "seconds": seconds,
@@ -72,13 +73,16 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Job { stage, width, height, batch, .. } = self.job;
+        let Job { stage, width, height, batch, undivided, .. } = self.job;
         write!(f, "{} of {}: {}", stage.name(), self.model, stage.round())?;
         if stage != Stage::Text {
             write!(f, ", {width}x{height}")?;
         }
         if batch > 1 {
             write!(f, ", {batch} pictures")?;
+        }
+        if undivided {
+            write!(f, ", undivided")?;
         }
         writeln!(f)?;
 
@@ -127,7 +131,7 @@ mod tests {
         let millis = Duration::from_millis;
         let identity = Identity { revision: "r".into(), precision: Precision::Bf16, device: Device::Cpu };
         Report {
-            job: Job { stage: Stage::Unet, width: 128, height: 64, factor: 8, batch: 1 },
+            job: Job { stage: Stage::Unet, width: 128, height: 64, factor: 8, batch: 1, undivided: false },
             model: "pocket".into(),
             identity,
             cpu: "CPU".into(),

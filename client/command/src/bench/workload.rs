@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use darkroom_models::noise::Generator;
+use darkroom_models::noise::{Generator, Rng};
 use darkroom_models::source::ModelSource;
-use darkroom_models::stage::{self, ComputeOptions, Identity, ModelError, Timings, UnetRow};
+use darkroom_models::stage::{self, ComputeOptions, Division, Identity, ModelError, Timings, UnetRow, VaeModel};
 
 use super::flags::Stage;
 
@@ -26,6 +26,8 @@ pub(crate) struct Job {
     pub(crate) factor: usize,
     /// Pictures.
     pub(crate) batch: usize,
+    /// Large pictures are not computed in bands.
+    pub(crate) undivided: bool,
 }
 
 /// A stage of a model with its input.
@@ -49,6 +51,7 @@ impl Workload {
             Stage::Unet => Self::unet(job, source, options, timings),
             Stage::Vae => Self::vae(job, source, options, timings),
             Stage::Text => Self::text(job, source, options, timings),
+            Stage::VaeEncoder => Self::vae_encoder(job, source, options, timings),
         }
     }
 
@@ -60,7 +63,7 @@ impl Workload {
         let load = began.elapsed();
 
         let (height, width) = (job.height / job.factor, job.width / job.factor);
-        let mut noise = Generator::new(SEED);
+        let mut noise = Generator::new(Rng::Cpu, SEED);
         let latents: Vec<Vec<f32>> = (0..job.batch).map(|_| noise.randn(unet.in_channels() * height * width)).collect();
         let contexts = (0..GUIDED * job.batch)
             .map(|_| unet.context(&noise.randn(tokens * unet.cross_attention_dim()), tokens))
@@ -78,14 +81,26 @@ impl Workload {
     }
 
     fn vae(job: Job, source: &ModelSource, options: &ComputeOptions, timings: &Arc<Timings>) -> anyhow::Result<Self> {
-        let began = Instant::now();
-        let mut vae = stage::load_vae_timed(source, options, timings)?;
-        let load = began.elapsed();
-
+        let (mut vae, load) = load_vae(job, source, options, timings)?;
         let (height, width) = (job.height / job.factor, job.width / job.factor);
-        let latents = Generator::new(SEED).randn(vae.latent_channels() * height * width);
+        let latents = Generator::new(Rng::Cpu, SEED).randn(vae.latent_channels() * height * width);
         let identity = vae.identity().clone();
         let round = move || (0..job.batch).try_for_each(|_| vae.decode(&latents, height, width).map(drop));
+        Ok(Self { identity, load, round: Box::new(round) })
+    }
+
+    fn vae_encoder(
+        job: Job,
+        source: &ModelSource,
+        options: &ComputeOptions,
+        timings: &Arc<Timings>,
+    ) -> anyhow::Result<Self> {
+        let (mut vae, load) = load_vae(job, source, options, timings)?;
+        let Job { height, width, .. } = job;
+        let noise = Generator::new(Rng::Cpu, SEED).randn(source.vae_config()?.in_channels * height * width);
+        let picture: Vec<f32> = noise.into_iter().map(|value| value.clamp(-1.0, 1.0)).collect();
+        let identity = vae.identity().clone();
+        let round = move || (0..job.batch).try_for_each(|_| vae.encode(&picture, height, width).map(drop));
         Ok(Self { identity, load, round: Box::new(round) })
     }
 
@@ -95,7 +110,7 @@ impl Workload {
         let mut text_encoder = stage::load_text_encoder_timed(source, options, timings)?;
         let load = began.elapsed();
 
-        let mut noise = Generator::new(SEED);
+        let mut noise = Generator::new(Rng::Cpu, SEED);
         let count = text_encoder.max_tokens();
         // Noise is seldom above 4, so this spreads ids over the vocabulary.
         let id = |value: f32| (value.abs() / 4.0 * vocabulary as f32) as usize % vocabulary;
@@ -105,4 +120,19 @@ impl Workload {
         let round = move || text_encoder.encode(&ids, 0).map(drop);
         Ok(Self { identity, load, round: Box::new(round) })
     }
+}
+
+/// The autoencoder and what loading it took.
+fn load_vae(
+    job: Job,
+    source: &ModelSource,
+    options: &ComputeOptions,
+    timings: &Arc<Timings>,
+) -> anyhow::Result<(Box<dyn VaeModel>, Duration)> {
+    let began = Instant::now();
+    let mut vae = stage::load_vae_timed(source, options, timings)?;
+    if job.undivided {
+        vae.divide(Division { undivided_pixels: usize::MAX, ..Division::default() });
+    }
+    Ok((vae, began.elapsed()))
 }

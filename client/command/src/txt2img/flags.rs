@@ -42,6 +42,10 @@ pub(crate) struct PictureFlags {
     /// What to move away from.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) negative_prompt: String,
+    /// How prompts are read: plain as the reference does, weighted as AUTOMATIC1111's web UI does: (word:1.3), [word], BREAK, and texts of
+    /// more than 75 tokens.
+    #[arg(long, value_name = "HOW", value_enum)]
+    pub(crate) prompt_syntax: Option<PromptSyntax>,
     /// Steps of the sampler, 1 to 1000.
     #[arg(long, visible_alias = "ddim-steps", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) steps: Option<u32>,
@@ -66,6 +70,17 @@ pub(crate) struct PictureFlags {
     /// The first picture's seed; each further picture takes the next one.
     #[arg(long, value_name = "N", default_value_t = 42)]
     pub(crate) seed: u64,
+    /// Whose noise the seeds stand for: PyTorch's on a CPU, or what they gave people on their CUDA GPUs. It makes no difference what computes
+    /// here.
+    #[arg(long, value_name = "WHOSE", value_enum)]
+    pub(crate) rng: Option<Rng>,
+    /// Turn each picture's noise so much of the way to another seed's, more than 0 to 1: pictures that are much alike. The pictures
+    /// then share --seed, and each further one takes the next --variation-seed.
+    #[arg(long, value_name = "X", value_parser = share)]
+    pub(crate) variation_strength: Option<f64>,
+    /// The other seed. Without it, drawn at random.
+    #[arg(long, value_name = "N", requires = "variation_strength")]
+    pub(crate) variation_seed: Option<u64>,
     /// Use the same seeds for every prompt and iteration.
     #[arg(long)]
     pub(crate) fixed_code: bool,
@@ -75,6 +90,12 @@ pub(crate) struct PictureFlags {
     /// Height in pixels, a multiple of 8 from 64 to 2048.
     #[arg(long, visible_alias = "H", value_name = "PIXELS", value_parser = side)]
     pub(crate) height: Option<u32>,
+    /// Make the picture at --width and --height first, then enlarge it to WxH pixels and modify it there. Not for a picture to begin from.
+    #[arg(long, value_name = "WxH", value_parser = size)]
+    pub(crate) hires: Option<(u32, u32)>,
+    /// How much of the enlarged picture is lost to noise: more than 0, to 1. Without it 0.7.
+    #[arg(long, value_name = "X", value_parser = share, requires = "hires")]
+    pub(crate) hires_strength: Option<f64>,
     /// Pictures for each prompt, made together.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) n_samples: u32,
@@ -135,6 +156,29 @@ pub(crate) struct ComputeFlags {
     /// Take the averaged (EMA) weights of a .ckpt that holds both.
     #[arg(long, hide = REMOTE_ONLY)]
     pub(crate) ema: bool,
+    /// A folder of textual inversions: each file's name, or the word in it, then stands for it in prompts.
+    #[arg(long, visible_alias = "embeddings-dir", value_name = "DIR", hide = REMOTE_ONLY)]
+    pub(crate) textual_inversions: Option<PathBuf>,
+    /// Do not sign pictures with the reference's invisible watermark, which those of 256x256 pixels and more get.
+    #[arg(long, hide = REMOTE_ONLY)]
+    pub(crate) no_watermark: bool,
+    /// Do not run the model folder's safety checker, which blacks out what it flags.
+    #[arg(long, hide = REMOTE_ONLY)]
+    pub(crate) no_safety_check: bool,
+}
+
+/// How prompts are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PromptSyntax {
+    Plain,
+    Weighted,
+}
+
+/// Whose noise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rng {
+    Cpu,
+    Cuda,
 }
 
 /// The file format of the pictures.
@@ -191,6 +235,9 @@ impl ComputeFlags {
             ("--precision", self.precision.is_some()),
             ("--threads", self.threads.is_some()),
             ("--ema", self.ema),
+            ("--textual-inversions", self.textual_inversions.is_some()),
+            ("--no-watermark", self.no_watermark),
+            ("--no-safety-check", self.no_safety_check),
         ];
         given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
     }
@@ -215,6 +262,24 @@ impl Format {
             Self::Jpeg => "jpg",
             Self::Webp => "webp",
             Self::Latents => "npy",
+        }
+    }
+}
+
+impl From<Rng> for darkroom_client::Rng {
+    fn from(rng: Rng) -> Self {
+        match rng {
+            Rng::Cpu => Self::Cpu,
+            Rng::Cuda => Self::Cuda,
+        }
+    }
+}
+
+impl From<PromptSyntax> for darkroom_client::PromptSyntax {
+    fn from(syntax: PromptSyntax) -> Self {
+        match syntax {
+            PromptSyntax::Plain => Self::Plain,
+            PromptSyntax::Weighted => Self::Weighted,
         }
     }
 }
@@ -251,12 +316,26 @@ pub(crate) fn side(text: &str) -> Result<u32, String> {
     }
 }
 
+/// Two sides, such as 1024x768.
+fn size(text: &str) -> Result<(u32, u32), String> {
+    let (width, height) = text.split_once(['x', 'X']).ok_or("allowed are width and height, such as 1024x768")?;
+    Ok((side(width)?, side(height)?))
+}
+
 fn scale(text: &str) -> Result<f64, String> {
     within(text, 50.0)
 }
 
 fn eta(text: &str) -> Result<f64, String> {
     within(text, 1.0)
+}
+
+/// A number above 0, to 1.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(number) if number > 0.0 && number <= 1.0 => Ok(number),
+        _ => Err("allowed are numbers above 0, to 1".into()),
+    }
 }
 
 /// A number from 0 to `top`; NaN is none.

@@ -7,9 +7,9 @@ use clap::ValueEnum;
 use darkroom_client::{GenerateRequest, Model, StrengthWay};
 
 use crate::failure::Failure;
-use crate::txt2img::flags::Flags;
+use crate::txt2img::flags::{Flags, share};
 
-/// A file of this size does not fit into a request.
+/// Of the picture and the mask together: more does not fit into a request.
 const MOST_BYTES: u64 = 24 << 20;
 /// What the reference's scripts/img2img.py has for `--scale`, where its scripts/txt2img.py has 7.5.
 const REFERENCE_SCALES: [f64; 2] = [5.0, 7.5];
@@ -41,7 +41,7 @@ struct InitFlags {
     #[arg(long, visible_alias = "init-image", value_name = "FILE")]
     init_img: PathBuf,
     /// How much of it is lost to noise: more than 0, to 1, which leaves nothing. Without it 0.75, and 1 for inpaint.
-    #[arg(long, value_name = "X", value_parser = strength)]
+    #[arg(long, value_name = "X", value_parser = share)]
     strength: Option<f64>,
     /// What the strength means to the steps: as the reference's script has it (with the sampler ddim) or as diffusers' pipeline has it.
     /// Without it the reference's where that can be.
@@ -137,30 +137,25 @@ impl Inpaint {
 
 impl InitFlags {
     fn read(&self, mask: Option<&Path>) -> Result<Init, Failure> {
+        let mut left = MOST_BYTES;
         Ok(Init {
-            image: read("--init-img", &self.init_img)?,
-            mask: mask.map(|path| read("--mask-image", path)).transpose()?,
+            image: read("--init-img", &self.init_img, &mut left)?,
+            mask: mask.map(|path| read("--mask-image", path, &mut left)).transpose()?,
             strength: self.strength,
             way: self.strength_way,
         })
     }
 }
 
-fn read(flag: &str, path: &Path) -> Result<Bytes, Failure> {
+/// The file, if it has no more than `left` bytes, which become less by it.
+fn read(flag: &str, path: &Path, left: &mut u64) -> Result<Bytes, Failure> {
     let failed = |error| Failure::Usage(format!("{flag}: cannot read {}: {error}", path.display()));
     let bytes = std::fs::metadata(path).map_err(failed)?.len();
-    if bytes > MOST_BYTES {
-        let most = MOST_BYTES >> 20;
-        let what =
-            format!("{flag}: {} has {} MiB, at most {most} MiB are allowed", path.display(), bytes.div_ceil(1 << 20));
+    let Some(rest) = left.checked_sub(bytes) else {
+        let (mib, most) = (bytes.div_ceil(1 << 20), MOST_BYTES >> 20);
+        let what = format!("{flag}: {} has {mib} MiB; picture and mask may have {most} MiB together", path.display());
         return Err(Failure::Usage(what));
-    }
+    };
+    *left = rest;
     Ok(std::fs::read(path).map_err(failed)?.into())
-}
-
-fn strength(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(number) if number > 0.0 && number <= 1.0 => Ok(number),
-        _ => Err("allowed are numbers above 0, to 1".into()),
-    }
 }

@@ -10,11 +10,13 @@ use crate::txt2img::flags::{Flags, PromptFlags};
 /// Characters of a prompt that the contract allows.
 const MAX_PROMPT_CHARS: usize = 8192;
 
-/// One request: so many pictures of one prompt, from one seed on.
+/// One request: so many pictures of one prompt, from one seed on, or variations of one seed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Job {
     pub(crate) prompt: String,
     pub(crate) seed: u64,
+    /// For variations.
+    pub(crate) variation_seed: Option<u64>,
     pub(crate) num_images: u32,
     /// The first picture's place among all pictures of this run.
     pub(crate) first: u64,
@@ -59,7 +61,10 @@ pub(crate) fn jobs<'a>(flags: &'a Flags, prompts: &'a [String], max_images: u32)
             let first = round * u64::from(samples) + u64::from(offset);
             let step = if picture.fixed_code { u64::from(offset) } else { first };
             let num_images = max_images.max(1).min(samples - offset);
-            Job { prompt: prompt.clone(), seed: picture.seed.wrapping_add(step), num_images, first }
+            let varied = picture.variation_strength.is_some();
+            let seed = picture.seed.wrapping_add(if varied { 0 } else { step });
+            let variation_seed = picture.variation_seed.map(|seed| seed.wrapping_add(step));
+            Job { prompt: prompt.clone(), seed, variation_seed, num_images, first }
         })
     })
 }
@@ -105,6 +110,15 @@ mod tests {
         let seeds: Vec<(u64, u32, u64)> =
             found.into_iter().map(|(_, seed, images, first)| (seed, images, first)).collect();
         assert_eq!(seeds, [(7, 2, 0), (9, 1, 2), (7, 2, 3), (9, 1, 5)]);
+    }
+
+    #[test]
+    fn variations_are_of_one_seed() {
+        let line = "txt2img x --n-samples 3 --seed 7 --variation-strength 0.2 --variation-seed 50";
+        let flags = Line::parse_from(line.split(' ')).flags;
+        let prompts = ["a".to_owned()];
+        let seeds: Vec<_> = jobs(&flags, &prompts, 2).map(|job| (job.seed, job.variation_seed)).collect();
+        assert_eq!(seeds, [(7, Some(50)), (7, Some(52))]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ impl Services {
         let text_encoder = darkroom_text_encoder::start(darkroom_text_encoder::Config {
             server: server.clone(),
             model: model.clone(),
+            textual_inversions: flags.textual_inversions.clone(),
             ..Default::default()
         });
         let denoiser = darkroom_denoiser::start(darkroom_denoiser::Config {
@@ -27,7 +28,7 @@ impl Services {
             model: model.clone(),
             ..Default::default()
         });
-        let vae = darkroom_vae::start(darkroom_vae::Config { server: server.clone(), model, ..Default::default() });
+        let vae = darkroom_vae::start(vae_config(flags, server.clone(), model));
         let (text_encoder, denoiser, vae) = tokio::try_join!(text_encoder, denoiser, vae)?;
         // The loader's own message first: the orchestrator would only say that a stage is missing.
         tokio::try_join!(text_encoder.ready(), denoiser.ready(), vae.ready())?;
@@ -54,6 +55,17 @@ impl Services {
         drop(self.orchestrator);
         drop(self.stages);
     }
+}
+
+fn vae_config(flags: &ComputeFlags, server: ServerConfig, model: ModelArgs) -> darkroom_vae::Config {
+    let mut config = darkroom_vae::Config { server, model, ..Default::default() };
+    if flags.no_watermark {
+        config.watermark = darkroom_vae::Switch::Off;
+    }
+    if flags.no_safety_check {
+        config.safety_policy = Some(darkroom_vae::Policy::Off);
+    }
+    config
 }
 
 fn model_args(flags: &ComputeFlags) -> ModelArgs {

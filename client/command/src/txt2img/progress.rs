@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use darkroom_client::{Queued, Settings};
+use darkroom_client::{Queued, Settings, Step};
 use indicatif::{ProgressBar, ProgressStyle};
 
 const TEMPLATE: &str = "{bar:30} {pos}/{len} steps  {elapsed} < {eta}  {wide_msg}";
@@ -74,8 +74,13 @@ impl Progress {
     }
 
     /// One more step of some picture is done.
-    pub(crate) fn step(&mut self) {
+    pub(crate) fn step(&mut self, step: &Step) {
         self.steps += 1;
+        // A strength leaves some of the settings' steps out, and a second pass adds some: now it is known.
+        self.steps_of_a_picture = step.of.into();
+        if let Some(bar) = &self.bar {
+            bar.set_length(self.pictures * self.steps_of_a_picture);
+        }
         self.show();
     }
 

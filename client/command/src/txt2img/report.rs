@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use darkroom_client::{Code, Error, Event, Picture, SafetyVerdict};
+use darkroom_client::{Code, Error, Event, Hires, Picture, PromptSyntax, Rng, SafetyVerdict, Variation};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, describe};
@@ -13,9 +13,10 @@ pub(crate) const JSON_EVENTS: &str = "\
 With --json each line of standard output is an object whose \"event\" says what happened:
   queued        position, estimated_seconds (null when unknown)
   started       model, width, height, num_images, seed, sampler, num_inference_steps, guidance_scale, eta, clip_skip,
-                sigma_spacing, strength (null without a picture to begin from)
+                sigma_spacing, rng, prompt_syntax; null where there is none: variation (seed, strength), hires (width, height, strength), strength
   step          image_index, step, of; preview: the path, where one was saved
-  image         image_index, seed, path (null with --skip-save), media_type, width, height, safety, parameters
+  image         image_index, seed, path (null with --skip-save), media_type, width, height, parameters,
+                safety: not_checked, passed or flagged
   image_failed  image_index, seed, code, message
   completed     images, failed, seconds (queue, text_encoder, denoiser, vae, total), warnings (field, message)
   grid          path
@@ -91,6 +92,18 @@ fn object(event: &Event, path: Option<&Path>) -> Option<Value> {
             "clip_skip": settings.clip_skip,
             "strength": settings.strength,
             "sigma_spacing": settings.sigma_spacing,
+            "rng": match settings.rng {
+                Rng::Cpu => "cpu",
+                Rng::Cuda => "cuda",
+            },
+            "prompt_syntax": match settings.prompt_syntax {
+                PromptSyntax::Plain => "plain",
+                PromptSyntax::Weighted => "weighted",
+            },
+            "hires": settings.hires.map(|Hires { width, height, strength }| {
+                json!({ "width": width, "height": height, "strength": strength })
+            }),
+            "variation": settings.variation.map(|Variation { seed, strength }| json!({ "seed": seed, "strength": strength })),
         }),
         Event::Step(step) => {
             let mut object =

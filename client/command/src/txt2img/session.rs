@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use darkroom_client::{Client, Event, Failed, GenerateRequest, Image, Model, Picture, Step};
+use darkroom_client::{Client, Event, Failed, GenerateRequest, Image, Model, Picture, SafetyVerdict, Step};
 use image::RgbImage;
 use tokio::task::block_in_place;
 use tokio_stream::StreamExt;
@@ -86,11 +86,12 @@ impl<'a> Session<'a> {
                     None
                 }
                 Event::Step(step) => {
-                    self.progress.step();
+                    self.progress.step(step);
                     self.save_preview(job, step)?
                 }
                 Event::Image(image) => {
                     self.progress.picture_done();
+                    self.note_verdict(image);
                     self.save_image(job, image)?
                 }
                 Event::ImageFailed(failed) => {
@@ -111,6 +112,17 @@ impl<'a> Session<'a> {
             outcome?;
         }
         Ok(())
+    }
+
+    fn note_verdict(&self, image: &Image) {
+        if image.safety == SafetyVerdict::Flagged {
+            self.progress.say(|| {
+                let Image { image_index, seed, .. } = image;
+                eprintln!(
+                    "darkroom: warning: the safety checker flagged picture {image_index} (seed {seed}); where it blocks, the picture is black"
+                );
+            });
+        }
     }
 
     fn note_failure(&mut self, failed: &Failed) {
@@ -181,6 +193,18 @@ fn request(flags: &Flags, recipe: &Recipe, job: &Job) -> GenerateRequest {
     if let Some(spacing) = &picture.sigma_spacing {
         request = request.sigma_spacing(spacing);
     }
+    if let Some(rng) = picture.rng {
+        request = request.rng(rng.into());
+    }
+    if let Some(syntax) = picture.prompt_syntax {
+        request = request.prompt_syntax(syntax.into());
+    }
+    if let Some(strength) = picture.variation_strength {
+        request = request.variation_strength(strength);
+    }
+    if let Some(seed) = job.variation_seed {
+        request = request.variation_seed(seed);
+    }
     // Command lines of the reference say 0 with any sampler; the server takes it with ddim alone.
     if let Some(eta) = picture.eta.filter(|&eta| eta > 0.0) {
         request = request.eta(eta);
@@ -190,6 +214,12 @@ fn request(flags: &Flags, recipe: &Recipe, job: &Job) -> GenerateRequest {
     }
     if let Some(height) = picture.height {
         request = request.height(height);
+    }
+    if let Some((width, height)) = picture.hires {
+        request = request.hires(width, height);
+    }
+    if let Some(strength) = picture.hires_strength {
+        request = request.hires_strength(strength);
     }
     if let Some(layers) = picture.clip_skip {
         request = request.clip_skip(layers);

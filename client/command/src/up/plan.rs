@@ -25,7 +25,13 @@ pub(crate) struct Process {
 pub(crate) fn plan(flags: &Flags) -> Vec<Process> {
     let model_flags = model_flags(flags);
     let stage = |service, name: &str, offset| process(flags, service, name.to_owned(), offset, model_flags.clone());
-    let mut fleet = vec![stage(Service::TextEncoder, "text encoder", 1), stage(Service::Vae, "vae", 2)];
+    let mut text_encoder = stage(Service::TextEncoder, "text encoder", 1);
+    if let Some(folder) = &flags.textual_inversions {
+        let mut named = OsString::from("--textual-inversions=");
+        named.push(folder);
+        text_encoder.flags.push(named);
+    }
+    let mut fleet = vec![text_encoder, stage(Service::Vae, "vae", 2)];
     for number in 1..=flags.denoisers {
         let name = if flags.denoisers == 1 { "denoiser".to_owned() } else { format!("denoiser {number}") };
         fleet.push(stage(Service::Denoiser, &name, 2 + number));
@@ -108,7 +114,8 @@ mod tests {
 
     #[test]
     fn each_process_has_its_ports_and_the_orchestrator_knows_all() {
-        let line = ["up", "--denoisers", "2", "--port-base", "9000", "--precision", "full"];
+        let line =
+            ["up", "--denoisers", "2", "--port-base", "9000", "--precision", "full", "--textual-inversions", "words"];
         let fleet = plan(&Line::parse_from(line).flags);
         let names: Vec<(&str, u16)> =
             fleet.iter().map(|process| (process.name.as_str(), process.grpc.port())).collect();
@@ -116,6 +123,8 @@ mod tests {
             [("text encoder", 9001), ("vae", 9002), ("denoiser 1", 9003), ("denoiser 2", 9004), ("orchestrator", 9000)];
         assert_eq!(names, expected);
         assert!(fleet[0].flags.contains(&"--precision=f32".into()));
+        let named = |process: &Process| process.flags.contains(&"--textual-inversions=words".into());
+        assert_eq!(fleet.iter().map(named).collect::<Vec<_>>(), [true, false, false, false, false]);
         assert!(fleet[4].flags.contains(&"--denoisers=127.0.0.1:9003,127.0.0.1:9004".into()));
         assert!(ready_line(&fleet).starts_with("ready: http://127.0.0.1:9000 (text encoder 127.0.0.1:9001, "));
     }

@@ -57,6 +57,8 @@ pub(crate) fn request(seed: u64, steps: u32) -> DenoiseRequest {
         attempt: 0,
         init: None,
         sigma_spacing: String::new(),
+        rng: 0,
+        variation: None,
     }
 }
 

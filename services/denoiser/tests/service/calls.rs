@@ -48,6 +48,8 @@ async fn requests_of_all_kinds_share_batches_and_get_the_bytes_they_get_alone() 
     // A prompt of two chunks among prompts of one.
     let long = |salt| Some(Tensor::from_f32(&[2 * TOKENS, WIDTH], &values(2 * TOKENS, salt)));
     requests.push(DenoiseRequest { prompt_embeds: long(3.0), negative_prompt_embeds: long(4.0), ..request(99, 20) });
+    // And one whose negative prompt is the shorter one.
+    requests.push(DenoiseRequest { prompt_embeds: long(5.0), ..request(98, 20) });
     let mut alone = Vec::new();
     for request in &requests {
         alone.push(denoise(&mut client, request.clone()).await.unwrap().2.latents);
@@ -148,7 +150,7 @@ async fn refusals_name_the_field_the_value_and_the_range() {
     let (_handle, mut client) = serve().await;
     let base = || request(1, 5);
     let narrow = Some(Tensor::from_f32(&[77, 95], &[0.0; 77 * 95]));
-    let short = Some(Tensor::from_f32(&[76, 96], &[0.0; 76 * 96]));
+    let endless = Some(Tensor::from_f32(&[1025, 96], &[0.0; 1025 * 96]));
     let nan = Some(Tensor::from_f32(&[1, 96], &[f32::NAN; 96]));
     let cases = [
         (DenoiseRequest { latent_height: 0, ..base() }, "latent_height: 0 is not in 1 to 256"),
@@ -176,8 +178,8 @@ async fn refusals_name_the_field_the_value_and_the_range() {
             "prompt_embeds: the shape [77, 95] is not [1 to 1024 tokens, 96]",
         ),
         (
-            DenoiseRequest { negative_prompt_embeds: short, ..base() },
-            "negative_prompt_embeds: expected the shape [77, 96], found [76, 96]",
+            DenoiseRequest { negative_prompt_embeds: endless, ..base() },
+            "negative_prompt_embeds: the shape [1025, 96] is not [1 to 1024 tokens, 96]",
         ),
         (
             DenoiseRequest { prompt_embeds: nan, guidance_scale: 1.0, negative_prompt_embeds: None, ..base() },

@@ -8,7 +8,7 @@ use crate::guidance::combine;
 use crate::load::Remaining;
 use crate::model::{DenoiseModel, Row};
 use crate::pace::CheckpointPace;
-use crate::request::{Finished, Step, Submission};
+use crate::request::{Finished, Guidance, Step, Submission};
 use crate::run::Run;
 use crate::slots::LatentSize;
 use crate::waiting::Entry;
@@ -51,8 +51,8 @@ impl<C> Member<C> {
         let prepared = guarded(|| -> Result<_, RunError> {
             let prompt = model.prepare(&request.prompt_embeds, tokens)?;
             let guidance = match &request.guidance {
-                Some(guidance) => {
-                    Some((model.prepare(&guidance.negative_prompt_embeds, tokens)?, guidance.scale as f32))
+                Some(Guidance { tokens, negative_prompt_embeds, scale }) => {
+                    Some((model.prepare(negative_prompt_embeds, *tokens)?, *scale as f32))
                 }
                 None => None,
             };

@@ -21,7 +21,7 @@ pub struct DenoiseRequest {
     pub channels: usize,
     /// Height and width of the latents.
     pub size: LatentSize,
-    /// Rows of `prompt_embeds` and of the guidance's embeddings.
+    /// Rows of `prompt_embeds`.
     pub tokens: usize,
     /// `[tokens, width]`, row-major.
     pub prompt_embeds: Vec<f32>,
@@ -39,6 +39,8 @@ pub struct DenoiseRequest {
 
 /// What guided requests compute besides the prompt.
 pub struct Guidance {
+    /// Rows of `negative_prompt_embeds`: another number than the prompt's where one of them is long.
+    pub tokens: usize,
     /// `[tokens, width]` of the negative prompt.
     pub negative_prompt_embeds: Vec<f32>,
     /// `eps = eps(negative) + scale · (eps(prompt) − eps(negative))`.
@@ -46,11 +48,14 @@ pub struct Guidance {
 }
 
 impl DenoiseRequest {
-    /// What it takes to run, where a prepared prompt takes `context_bytes`. Texts that requests share are charged to each.
-    pub(crate) fn cost(&self, context_bytes: usize) -> Cost {
+    /// What it takes to run, where prepared prompts take `context_bytes` of their tokens. Texts that requests share are charged to
+    /// each.
+    pub(crate) fn cost(&self, context_bytes: impl Fn(usize) -> usize) -> Cost {
         let rows = self.rows();
         let held = run::held_bytes(&self.plan, self.elements(), &self.given, rows);
-        Cost { size: self.size, rows, bytes: held.saturating_add(context_bytes.saturating_mul(rows)) }
+        let texts = [Some(self.tokens), self.guidance.as_ref().map(|guidance| guidance.tokens)];
+        let bytes = texts.into_iter().flatten().map(context_bytes).fold(held, usize::saturating_add);
+        Cost { size: self.size, rows, bytes }
     }
 
     /// What it has still to do.

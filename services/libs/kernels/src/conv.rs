@@ -25,13 +25,38 @@ pub struct Image<'a> {
     pub(crate) batch: usize,
     pub(crate) height: usize,
     pub(crate) width: usize,
+    /// Rows that are only looked at, see [`Image::within`].
+    pub(crate) above: usize,
+    pub(crate) below: usize,
 }
 
 impl<'a> Image<'a> {
     /// # Panics
     /// `values` are fewer than the shape says.
     pub fn new(values: impl Into<Values<'a>>, [batch, height, width, channels]: [usize; 4]) -> Image<'a> {
-        Image { pixels: Matrix::new(values, batch * height * width, channels), batch, height, width }
+        let pixels = Matrix::new(values, batch * height * width, channels);
+        Image { pixels, batch, height, width, above: 0, below: 0 }
+    }
+
+    /// The band of each picture between its first `above` and last `below` rows. The windows of a convolution see those rows, where
+    /// they would see zeros around a picture of its own, and have no outputs there.
+    ///
+    /// # Panics
+    /// The pictures have fewer rows than those, or are bands already.
+    #[must_use]
+    pub fn within(self, above: usize, below: usize) -> Image<'a> {
+        assert!(self.above + self.below == 0 && above + below <= self.height, "a band within {} rows", self.height);
+        Image { height: self.height - above - below, above, below, ..self }
+    }
+
+    /// Rows of a picture with those that are only looked at.
+    pub(crate) fn seen(&self) -> usize {
+        self.above + self.height + self.below
+    }
+
+    /// What images that are read as one have in common.
+    pub(crate) fn size(&self) -> [usize; 5] {
+        [self.batch, self.height, self.width, self.above, self.below]
     }
 }
 
@@ -79,7 +104,7 @@ impl Window {
 /// precision are converted once, as a whole.
 ///
 /// # Panics
-/// Shapes do not fit each other, or there are no images.
+/// Shapes do not fit each other, there are no images, or bands are enlarged by no whole number.
 pub fn conv2d(
     images: &[Image<'_>],
     weights: &PackedWeights,
@@ -90,10 +115,7 @@ pub fn conv2d(
     let Image { batch, height, width, .. } = images[0];
     let channels: usize = images.iter().map(|image| image.pixels.cols).sum();
     let [rows, cols] = window.output([height, width]);
-    assert!(
-        images.iter().all(|image| (image.batch, image.height, image.width) == (batch, height, width)),
-        "image sizes"
-    );
+    assert!(images.iter().all(|image| image.size() == images[0].size()), "image sizes");
     assert_eq!(window.kernel * window.kernel * channels, weights.input_columns(), "channels and taps");
     assert_eq!((out.rows, out.cols), (batch * rows * cols, weights.output_columns()), "output shape");
     let last = weights.segments.last().map(|segment| segment.source + 1);
@@ -117,7 +139,7 @@ pub fn conv2d(
     let windows = Windows {
         pixels: pixels.collect(),
         window,
-        size: [height, width],
+        seen: Seen::new(&images[0], window),
         output: [rows, cols],
         segments: &weights.segments,
         per_word: per_word(weights.precision),
@@ -202,11 +224,37 @@ impl Pixels {
     }
 }
 
+/// What windows see of a picture: all that is there, more than has outputs where it is a band.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// Rows and columns.
+    size: [usize; 2],
+    /// The same after enlargement.
+    enlarged: [usize; 2],
+    /// The first row and column that have outputs, after enlargement.
+    start: [usize; 2],
+}
+
+impl Seen {
+    fn new(image: &Image<'_>, window: Window) -> Seen {
+        let &Image { height, width, above, below, .. } = image;
+        let enlarged = window.upsample.unwrap_or([height, width]);
+        let whole = height > 0 && enlarged[0].is_multiple_of(height);
+        assert!(above + below == 0 || whole, "a band of {height} rows enlarged to {}", enlarged[0]);
+        let each = enlarged[0].checked_div(height).unwrap_or(0);
+        Seen {
+            size: [image.seen(), width],
+            enlarged: [enlarged[0] + each * (above + below), enlarged[1]],
+            start: [each * above, 0],
+        }
+    }
+}
+
 /// The windows of all output pixels.
 struct Windows<'a> {
     pixels: Vec<Pixels>,
     window: Window,
-    size: [usize; 2],
+    seen: Seen,
     output: [usize; 2],
     segments: &'a [Segment],
     per_word: usize,
@@ -224,16 +272,16 @@ impl Windows<'_> {
         let [height, width] = self.output;
         let at = [row / width % height, row % width];
         let tap = [tap / self.window.kernel, tap % self.window.kernel];
-        let enlarged = self.window.upsample.unwrap_or(self.size);
+        let Seen { size, enlarged, start } = self.seen;
         let mut found = [0; 2];
         for axis in 0..2 {
-            let position = (at[axis] * self.window.stride + tap[axis]).checked_sub(self.window.before)?;
+            let position = (start[axis] + at[axis] * self.window.stride + tap[axis]).checked_sub(self.window.before)?;
             if position >= enlarged[axis] {
                 return None;
             }
-            found[axis] = position * self.size[axis] / enlarged[axis];
+            found[axis] = position * size[axis] / enlarged[axis];
         }
-        Some((row / (width * height) * self.size[0] + found[0]) * self.size[1] + found[1])
+        Some((row / (width * height) * size[0] + found[0]) * size[1] + found[1])
     }
 }
 

@@ -4,6 +4,8 @@
 //! pixels, about the channel's first value in the picture so that a large mean costs no digits, and combined in f64 in the order
 //! of the runs: the same bits on any number of threads.
 
+mod bands;
+
 use crate::Image;
 use crate::isa::Isa;
 use crate::math;
@@ -13,6 +15,8 @@ use crate::simd::{Arch, Kernel, Vector, dispatch};
 use crate::storage::{Storage, load, store};
 use rayon::prelude::*;
 use std::ops::Range;
+
+pub use bands::{GroupScales, group_norm_rows, group_scales};
 
 /// Pixels whose sums are kept in f32: 64 of them lose no more than three of 24 bits.
 const RUN: usize = 64;
@@ -41,13 +45,9 @@ pub struct GroupNorm<'a> {
 /// Shapes do not fit each other, or channels cannot be divided into the groups.
 pub fn group_norm(isa: Isa, images: &[Image<'_>], norm: &GroupNorm<'_>, out: &mut MatrixMut<'_>) {
     let channels: usize = images.iter().map(|image| image.pixels.cols).sum();
-    assert!(norm.groups > 0 && channels.is_multiple_of(norm.groups), "{channels} channels in {} groups", norm.groups);
-    assert_eq!((norm.weight.len(), norm.bias.len()), (channels, channels), "weight and bias");
+    norm.check(channels);
     let Some(&Image { batch, height, width, .. }) = images.first() else { return };
-    assert!(
-        images.iter().all(|image| (image.batch, image.height, image.width) == (batch, height, width)),
-        "image sizes"
-    );
+    assert!(images.iter().all(|image| image.size() == [batch, height, width, 0, 0]), "image sizes");
     let pixels = height * width;
     assert_eq!((out.rows, out.cols), (batch * pixels, channels), "output shape");
     if pixels == 0 || batch == 0 {
@@ -66,7 +66,8 @@ pub fn group_norm(isa: Isa, images: &[Image<'_>], norm: &GroupNorm<'_>, out: &mu
             let (first, rows) = (task / runs * pixels, rows(task / runs, task % runs));
             for part in &parts {
                 let to = &mut sums[2 * part.first..][..2 * part.count];
-                dispatch(isa, Gather { part: *part, first, rows: rows.clone(), sums: to });
+                let about = (part.source, first);
+                dispatch(isa, Gather { part: *part, about, rows: rows.clone(), sums: to });
             }
             sums
         })
@@ -77,13 +78,19 @@ pub fn group_norm(isa: Isa, images: &[Image<'_>], norm: &GroupNorm<'_>, out: &mu
         .collect();
     (0..batch * runs).into_par_iter().for_each(|task| {
         for part in &parts {
-            let scale = &scales[task / runs][..];
-            dispatch(
-                isa,
-                Write { part: *part, rows: rows(task / runs, task % runs), scale, silu: norm.silu, target: &target },
-            );
+            let (scale, rows) = (&scales[task / runs][..], rows(task / runs, task % runs));
+            let to = rows.start;
+            dispatch(isa, Write { part: *part, rows, to, scale, silu: norm.silu, target: &target });
         }
     });
+}
+
+impl GroupNorm<'_> {
+    fn check(&self, channels: usize) {
+        let groups = self.groups;
+        assert!(groups > 0 && channels.is_multiple_of(groups), "{channels} channels in {groups} groups");
+        assert_eq!((self.weight.len(), self.bias.len()), (channels, channels), "weight and bias");
+    }
 }
 
 /// One image's share of the channels.
@@ -140,11 +147,11 @@ fn scale_and_shift(norm: &GroupNorm<'_>, parts: &[Part], runs: &[Vec<f32>], firs
     scales
 }
 
-/// Sums of a run: for every channel of a part Σ (x - first), then for every channel Σ (x - first)².
+/// Adds to the sums of a run: for every channel of a part Σ (x - first), then for every channel Σ (x - first)².
 struct Gather<'a> {
     part: Part,
-    /// The picture's first row, about whose values sums are taken.
-    first: usize,
+    /// The picture's first row and where it lies: about its values sums are taken.
+    about: (Source, usize),
     rows: Range<usize>,
     sums: &'a mut [f32],
 }
@@ -154,9 +161,9 @@ impl Kernel for Gather<'_> {
 
     #[inline(always)]
     fn run<A: Arch>(self) {
-        // SAFETY: the image has the rows.
+        // SAFETY: the images have the rows.
         unsafe {
-            match (self.part.source.row(self.first), self.part.source.row(self.rows.start)) {
+            match (self.about.0.row(self.about.1), self.part.source.row(self.rows.start)) {
                 (RowsPtr::F32(about), RowsPtr::F32(from)) => self.gather::<A, f32>(about, from),
                 (RowsPtr::Bf16(about), RowsPtr::Bf16(from)) => self.gather::<A, u16>(about, from),
                 _ => {}
@@ -178,7 +185,8 @@ impl Gather<'_> {
             // SAFETY: `channel + lanes ≤ count` in every row and both halves of the sums.
             unsafe {
                 let about = load::<A, S>(about.add(channel), lanes);
-                let (mut sum, mut square) = (A::V::splat(0.0), A::V::splat(0.0));
+                let mut sum = load::<A, f32>(sums.as_ptr().add(channel), lanes);
+                let mut square = load::<A, f32>(squares.as_ptr().add(channel), lanes);
                 for row in 0..self.rows.len() {
                     let value = load::<A, S>(from.add(row * stride + channel), lanes).sub(about);
                     sum = sum.add(value);
@@ -195,6 +203,8 @@ impl Gather<'_> {
 struct Write<'a> {
     part: Part,
     rows: Range<usize>,
+    /// Where the first of the rows goes.
+    to: usize,
     scale: &'a [f32],
     silu: bool,
     target: &'a Target,
@@ -205,10 +215,10 @@ impl Kernel for Write<'_> {
 
     #[inline(always)]
     fn run<A: Arch>(self) {
-        for row in self.rows.clone() {
+        for (row, to) in self.rows.clone().zip(self.to..) {
             // SAFETY: image and output have the row; this task alone writes it.
             unsafe {
-                match (self.part.source.row(row), self.target.row(row)) {
+                match (self.part.source.row(row), self.target.row(to)) {
                     (RowsPtr::F32(from), RowsMutPtr::F32(to)) => self.write::<A, f32, f32>(from, to),
                     (RowsPtr::F32(from), RowsMutPtr::Bf16(to)) => self.write::<A, f32, u16>(from, to),
                     (RowsPtr::Bf16(from), RowsMutPtr::F32(to)) => self.write::<A, u16, f32>(from, to),

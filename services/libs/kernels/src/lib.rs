@@ -41,7 +41,7 @@ pub use element::Precision;
 pub use elementwise::{Function, add, apply, softmax};
 pub use epilogue::{Activation, Epilogue, GroupBias, Residual};
 pub use gemm::gemm;
-pub use group_norm::{GroupNorm, group_norm};
+pub use group_norm::{GroupNorm, GroupScales, group_norm, group_norm_rows, group_scales};
 pub use isa::{ISA_VARIABLE, Isa, IsaError, Level};
 pub use key_values::KeyValues;
 pub use layer_norm::{LayerNorm, layer_norm};

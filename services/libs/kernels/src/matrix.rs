@@ -86,6 +86,21 @@ impl ValuesMut<'_> {
         }
     }
 
+    /// Those before `at`, and those from it on.
+    #[must_use]
+    pub fn split_at(self, at: usize) -> (Self, Self) {
+        match self {
+            ValuesMut::F32(values) => {
+                let (before, after) = values.split_at_mut(at);
+                (ValuesMut::F32(before), ValuesMut::F32(after))
+            }
+            ValuesMut::Bf16(values) => {
+                let (before, after) = values.split_at_mut(at);
+                (ValuesMut::Bf16(before), ValuesMut::Bf16(after))
+            }
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
             ValuesMut::F32(values) => values.len(),

@@ -117,3 +117,35 @@ fn bits_depend_on_neither_other_pictures_nor_threads() {
         }
     }
 }
+
+#[test]
+fn a_band_has_the_bits_that_its_rows_have_in_the_whole() {
+    let ([height, width], channels, n) = ([8, 5], 6, 7);
+    for (kernel, window) in [
+        (3, Window::SAME),
+        (3, Window::HALF),
+        (3, Window::HALF_AFTER),
+        (1, Window::POINT),
+        (3, Window { upsample: Some([16, 10]), ..Window::SAME }),
+    ] {
+        for arithmetic in [Precision::F32, Precision::Bf16] {
+            let picture = Tensor::noise(height * width * channels, 5, Precision::F32);
+            let weights = noise(n * channels * kernel * kernel, 6);
+            let [rows, cols] = window.output([height, width]);
+            for isa in Isa::available() {
+                let packed = PackedWeights::conv(isa, arithmetic, &weights, n, &[channels], kernel);
+                let mut whole = Tensor::zeros(rows * cols * n, Precision::F32);
+                let image = Image::new(picture.values(), [1, height, width, channels]);
+                conv2d(&[image], &packed, window, &Epilogue::default(), &mut whole.matrix_mut(rows * cols, n, n));
+                // Rows 2 to 6 of the picture, all of which is seen.
+                let window = Window { upsample: window.upsample.map(|[_, width]| [8, width]), ..window };
+                let (first, count) = (2 * rows / height, 4 * rows / height);
+                let mut band = Tensor::zeros(count * cols * n, Precision::F32);
+                let image = image.within(2, 2);
+                conv2d(&[image], &packed, window, &Epilogue::default(), &mut band.matrix_mut(count * cols, n, n));
+                let expected = &whole.bits()[first * cols * n..(first + count) * cols * n];
+                assert!(band.bits() == expected, "{isa} {arithmetic:?} {window:?}");
+            }
+        }
+    }
+}

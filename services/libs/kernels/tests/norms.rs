@@ -2,7 +2,9 @@
 #![allow(missing_docs)]
 mod reference;
 
-use darkroom_kernels::{GroupNorm, Image, Isa, LayerNorm, Precision, group_norm, layer_norm};
+use darkroom_kernels::{
+    GroupNorm, Image, Isa, LayerNorm, Precision, group_norm, group_norm_rows, group_scales, layer_norm,
+};
 use proptest::prelude::*;
 use reference::{Tensor, noise, on_threads, precision, sigmoid};
 
@@ -111,5 +113,38 @@ fn a_group_norm_has_the_same_bits_on_any_number_of_threads() {
         let all = on_threads(1, || run(0, 2));
         assert!(on_threads(3, || run(0, 2)) == all, "{isa}");
         assert!(on_threads(2, || run(1, 1)) == all[pixels * channels..], "{isa}");
+    }
+}
+
+#[test]
+fn a_group_norm_over_bands_has_the_bits_of_the_whole() {
+    // Bands that end inside a run of 64 pixels, one of them within a single run, and empty ones.
+    let (width, channels, heights) = (13, 20, [7, 0, 1, 2, 40, 0]);
+    let height: usize = heights.iter().sum();
+    let pixels = height * width;
+    let (weight, bias) = (noise(channels, 1), noise(channels, 2));
+    for (input, output) in
+        [(Precision::F32, Precision::F32), (Precision::F32, Precision::Bf16), (Precision::Bf16, Precision::Bf16)]
+    {
+        let whole = Tensor::new(noise(pixels * channels, 9).iter().map(|value| value + 3.0).collect(), input);
+        let rows = |first: usize, count: usize| {
+            Image::new(whole.values().skip(first * width * channels), [1, count, width, channels])
+        };
+        let starts = heights.iter().scan(0, |above, height| Some(std::mem::replace(above, *above + height)));
+        let bands: Vec<Image<'_>> = starts.zip(heights).map(|(first, count)| rows(first, count)).collect();
+        for silu in [false, true] {
+            let norm = GroupNorm { groups: 5, eps: 1e-6, weight: &weight, bias: &bias, silu };
+            for isa in Isa::available() {
+                let mut expected = Tensor::zeros(pixels * channels, output);
+                group_norm(isa, &[rows(0, height)], &norm, &mut expected.matrix_mut(pixels, channels, channels));
+                let scales = on_threads(3, || group_scales(isa, &bands, &norm));
+                assert_eq!(scales, group_scales(isa, &[rows(0, height)], &norm), "{isa}");
+                // Rows 6 to 11, out of three bands.
+                let mut found = Tensor::zeros(5 * width * channels, output);
+                let pieces = [rows(6, 1), rows(7, 1), rows(8, 2), rows(10, 1)];
+                group_norm_rows(isa, &pieces, &scales, silu, &mut found.matrix_mut(5 * width, channels, channels));
+                assert!(found.bits() == expected.bits()[6 * width * channels..11 * width * channels], "{isa}");
+            }
+        }
     }
 }

@@ -260,3 +260,36 @@ fn other_images_than_the_weights_are_for_are_refused() {
     let image = |channels: usize| Image::new(&values[..channels], [1, 1, 1, channels]);
     winograd(&[image(4), image(2)], &weights, [1, 1], &Epilogue::default(), &mut MatrixMut::new(&mut out[..], 1, 4));
 }
+
+#[test]
+fn a_band_at_a_tiles_edge_has_the_bits_that_its_rows_have_in_the_whole() {
+    let ([height, width], channels, n) = ([14, 6], 9, 11);
+    for (arithmetic, tiles) in WAYS {
+        let each = if tiles == Tiles::Doubled { 2 } else { 1 };
+        let picture = Tensor::noise(height * width * channels, 5, Precision::F32);
+        let weights = noise(n * channels * 9, 6);
+        let row = each * width * n;
+        for isa in Isa::available() {
+            let packed = WinogradWeights::new(isa, arithmetic, &weights, n, &[channels], tiles);
+            let apply = |image: Image<'_>, height: usize| {
+                let mut out = Tensor::zeros(each * height * row, Precision::F32);
+                let mut matrix = out.matrix_mut(each * height * each * width, n, n);
+                winograd(&[image], &packed, [each * height, each * width], &Epilogue::default(), &mut matrix);
+                out.bits()
+            };
+            let rows = |first: usize, count: usize| {
+                Image::new(picture.values().skip(first * width * channels), [1, count, width, channels])
+            };
+            let whole = apply(rows(0, height), height);
+            for (image, first, count) in
+                [(rows(0, 5).within(0, 1), 0, 4), (rows(3, 6).within(1, 1), 4, 4), (rows(7, 7).within(1, 0), 8, 6)]
+            {
+                let expected = &whole[each * first * row..each * (first + count) * row];
+                assert!(
+                    on_threads(2, || apply(image, count)) == expected,
+                    "{isa} {arithmetic:?} {tiles:?}, row {first}"
+                );
+            }
+        }
+    }
+}

@@ -3,12 +3,12 @@
 //! A transformer with causal attention and the normalisations before each sub-layer. Padding is not masked: the reference
 //! lets the model see it, and so do all models trained with it.
 
-mod layer;
+pub(crate) mod layer;
 
 use crate::LoadError;
-use crate::compute::{Backend, ModelError, Scope};
+use crate::compute::{Backend, Mask, ModelError, Scope};
 use crate::config::ClipConfig;
-use layer::EncoderLayer;
+use layer::{EncoderLayer, LayerSizes};
 
 /// The text tower.
 pub struct TextEncoder<B: Backend> {
@@ -19,18 +19,25 @@ pub struct TextEncoder<B: Backend> {
 }
 
 impl<B: Backend> TextEncoder<B> {
-    /// Packs the weights that `config` asks for.
+    /// Packs the weights that `config` asks for; the table of tokens goes on with `more` vectors `[any, hidden_size]`.
     ///
     /// # Errors
     /// The first tensor that is missing or has another shape.
-    pub fn load(scope: &Scope<'_, B>, config: &ClipConfig) -> Result<Self, LoadError> {
+    pub fn load(scope: &Scope<'_, B>, config: &ClipConfig, more: &[f32]) -> Result<Self, LoadError> {
         let width = config.hidden_size;
+        let sizes = LayerSizes {
+            width,
+            inner: config.intermediate_size,
+            heads: config.num_attention_heads,
+            eps: config.layer_norm_eps,
+            mask: Mask::Causal,
+        };
         let embeddings = scope.enter("embeddings");
         Ok(Self {
-            token_embedding: embeddings.embedding("token_embedding", config.vocab_size, width)?,
+            token_embedding: embeddings.embedding_with("token_embedding", config.vocab_size, width, more)?,
             position_embedding: embeddings.embedding("position_embedding", config.max_position_embeddings, width)?,
             layers: (0..config.num_hidden_layers)
-                .map(|index| EncoderLayer::load(&scope.enter("encoder.layers").enter(index), config))
+                .map(|index| EncoderLayer::load(&scope.enter("encoder.layers").enter(index), sizes))
                 .collect::<Result<_, _>>()?,
             final_layer_norm: scope.layer_norm("final_layer_norm", width, config.layer_norm_eps)?,
         })

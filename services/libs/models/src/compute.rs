@@ -9,10 +9,12 @@ pub mod candle;
 pub mod cpu;
 mod error;
 mod options;
+mod outline;
 mod scope;
 pub mod timed;
 
-pub use backend::{Activation, Backend, ConvGeometry, Epilogue, Mask, Padding};
+pub use backend::{Activation, Backend, ConvGeometry, Epilogue, Margins, Mask, Padding};
 pub use error::ModelError;
 pub use options::{ComputeOptions, Device, Precision, UnknownDevice, UnknownPrecision};
+pub(crate) use outline::{Nothing, Outline};
 pub use scope::Scope;

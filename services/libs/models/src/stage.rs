@@ -1,9 +1,10 @@
 //! What a service sees of a model: slices in, slices out, errors as values.
 //!
-//! Three object-safe traits, one a stage, and the functions that load them. No tensor type, backend or configuration passes
+//! Object-safe traits, one a stage and one for what looks at pictures, and the functions that load them. No tensor type, backend or configuration passes
 //! through here, so a service is the same whatever computes. A model is owned by one thread, which calls it with `&mut`.
 
 mod context;
+mod safety;
 #[cfg(test)]
 mod tests;
 mod text_encoder;
@@ -11,12 +12,14 @@ mod texts;
 mod unet;
 mod vae;
 
-use crate::weights::Weights;
+use crate::weights::{Weights, revision_with};
 
 pub use crate::compute::timed::{LayerGroup, Timings};
 pub use crate::compute::{ComputeOptions, Device, ModelError, Precision};
+pub use crate::vae::Division;
 pub use context::Context;
-pub use text_encoder::{TextEncoderModel, load_text_encoder, load_text_encoder_timed};
+pub use safety::{SafetyModel, SafetyScores, load_safety_checker};
+pub use text_encoder::{TextEncoderModel, load_text_encoder, load_text_encoder_timed, load_text_encoder_with};
 pub use texts::TextMemory;
 pub use unet::{UnetModel, UnetRow, load_unet, load_unet_timed};
 pub use vae::{Posterior, VaeModel, load_vae, load_vae_timed};
@@ -47,6 +50,12 @@ pub struct Identity {
 impl Identity {
     fn new(weights: &Weights, options: &ComputeOptions) -> Self {
         Self { revision: weights.revision(), precision: options.precision.on(options.device), device: options.device }
+    }
+
+    /// The revision of this model together with `settings` that decide what becomes of its results.
+    #[must_use]
+    pub fn revision_with(&self, settings: &str) -> String {
+        revision_with(&self.revision, settings)
     }
 }
 

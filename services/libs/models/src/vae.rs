@@ -2,9 +2,12 @@
 //! arXiv:2112.10752, appendix G).
 
 mod attention;
+mod bands;
 mod decoder;
 mod encoder;
 mod mid;
+
+use std::ops::Range;
 
 use crate::LoadError;
 use crate::compute::{Backend, ConvGeometry, Epilogue, ModelError, Scope};
@@ -12,6 +15,8 @@ use crate::config::VaeConfig;
 use crate::unet::resnet::ResnetShape;
 use decoder::Decoder;
 use encoder::Encoder;
+
+pub use bands::Division;
 
 /// Epsilon of every group normalisation of the autoencoder.
 const NORM_EPS: f64 = 1e-6;
@@ -56,6 +61,36 @@ impl<B: Backend> Vae<B> {
     pub fn decode(&self, backend: &B, latents: &B::Tensor) -> Result<B::Tensor, ModelError> {
         let z = backend.conv2d(&self.post_quant_conv, latents, Epilogue::none())?;
         self.decoder.forward(backend, &z)
+    }
+
+    /// As [`Vae::encode`], of one picture of `size` = `(height, width)` in bands: `image` gives its rows, `[1, 3, rows, W]`.
+    ///
+    /// # Errors
+    /// Whatever the backend or `image` reports.
+    pub fn encode_in_bands(
+        &self,
+        backend: &B,
+        size: (usize, usize),
+        division: Division,
+        image: impl FnMut(Range<usize>) -> Result<B::Tensor, ModelError>,
+    ) -> Result<B::Tensor, ModelError> {
+        let moments = self.encoder.forward_in_bands(backend, size, division, image)?;
+        backend.conv2d(&self.quant_conv, &moments, Epilogue::none())
+    }
+
+    /// As [`Vae::decode`], of one picture in bands: `put` gets its rows, `[1, 3, rows, W]`, from the top down.
+    ///
+    /// # Errors
+    /// Whatever the backend or `put` reports.
+    pub fn decode_in_bands(
+        &self,
+        backend: &B,
+        latents: &B::Tensor,
+        division: Division,
+        put: impl FnMut(Range<usize>, B::Tensor) -> Result<(), ModelError>,
+    ) -> Result<(), ModelError> {
+        let z = backend.conv2d(&self.post_quant_conv, latents, Epilogue::none())?;
+        self.decoder.forward_in_bands(backend, &z, division, put)
     }
 }
 

@@ -4,15 +4,25 @@
 
 use std::path::Path;
 
-use darkroom_models::noise::Generator;
+use darkroom_models::noise::{Generator, Rng, vary};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 /// Largest absolute error of a value.
 const TOLERANCE: f32 = 2e-6;
 
 #[derive(Deserialize)]
-struct Golden {
-    cases: Vec<Case>,
+struct Golden<T> {
+    cases: Vec<T>,
+}
+
+impl<T: DeserializeOwned> Golden<T> {
+    fn read(name: &str) -> Vec<T> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/golden/noise").join(name);
+        let golden: Self = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert!(!golden.cases.is_empty());
+        golden.cases
+    }
 }
 
 #[derive(Deserialize)]
@@ -29,14 +39,18 @@ struct Call {
     values: Vec<f32>,
 }
 
-#[test]
-fn seeds_give_the_noise_of_torch() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/golden/noise/torch_randn.json");
-    let golden: Golden = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    assert!(!golden.cases.is_empty());
+#[derive(Deserialize)]
+struct Varied {
+    seeds: [u64; 2],
+    shape: [usize; 3],
+    strength: f64,
+    values: Vec<f32>,
+}
+
+fn hold_against(file: &str, rng: Rng) {
     let mut largest = 0.0_f32;
-    for Case { seed, calls } in golden.cases {
-        let mut generator = Generator::new(seed);
+    for Case { seed, calls } in Golden::read(file) {
+        let mut generator = Generator::new(rng, seed);
         let sizes: Vec<usize> = calls.iter().map(|call| call.n).collect();
         for (i, call) in calls.into_iter().enumerate() {
             let values = generator.randn(call.n);
@@ -52,5 +66,50 @@ fn seeds_give_the_noise_of_torch() {
             }
         }
     }
+    println!("{file}: largest absolute error {largest:.1e}");
+}
+
+#[test]
+fn seeds_give_the_noise_of_torch() {
+    hold_against("torch_randn.json", Rng::Cpu);
+}
+
+#[test]
+fn seeds_give_the_noise_of_torch_on_a_gpu() {
+    hold_against("cuda_randn.json", Rng::Cuda);
+}
+
+#[test]
+fn a_real_gpu_gave_these() {
+    // `torch.randn((3, 4), device="cuda")` of seed 0, as `modules/rng_philox.py` of AUTOMATIC1111's web UI quotes it.
+    const VALUES: [f32; 12] = [
+        -0.924_662_6,
+        -0.425_344_15,
+        -2.643_845_7,
+        0.145_183_88,
+        -0.120_866_47,
+        -0.579_725_6,
+        -0.622_851_2,
+        -0.328_387_1,
+        -1.074_542_3,
+        -0.363_144_07,
+        -1.671_050_7,
+        2.265_505,
+    ];
+    for (value, expected) in Generator::new(Rng::Cuda, 0).randn(12).into_iter().zip(VALUES) {
+        assert!((value - expected).abs() <= TOLERANCE, "{value} is not {expected}");
+    }
+}
+
+#[test]
+fn noise_turns_towards_another_seed_as_in_torch() {
+    let mut largest = 0.0_f32;
+    for Varied { seeds, shape: [channels, height, width], strength, values } in Golden::read("variation.json") {
+        let [mut noise, other] = seeds.map(|seed| Generator::new(Rng::Cpu, seed).randn(channels * height * width));
+        vary(&mut noise, &other, [height, width], strength);
+        let errors = noise.iter().zip(&values).map(|(value, expected)| (value - expected).abs());
+        largest = errors.fold(largest, f32::max);
+    }
     println!("largest absolute error {largest:.1e}");
+    assert!(largest <= 2.0 * TOLERANCE);
 }

@@ -4,23 +4,21 @@
 //! both visit the same timesteps, CompVis' `DDIMSampler`.
 
 use crate::config::TimestepSpacing;
-use crate::level::Level;
 use crate::plan::{Evaluation, LATENTS, Plan, Source, Update};
 use crate::planning::Steps;
 use crate::sampler::Sampler;
 use crate::schedule::NoiseSchedule;
-use crate::start::{Initial, Start, StrengthWay};
+use crate::start::{Start, StrengthWay};
 
 pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps, eta: f64) -> Plan {
     let timesteps = schedule.spacing(TimestepSpacing::Leading).whole(steps.n).split_off(steps.skipped);
     let stride = (schedule.num_train_timesteps() / steps.n) as i64;
-    let first = timesteps.first().copied().unwrap_or_default();
     let noised = match steps.start {
         // Its noise is that of the timestep before, or as far from it where there is none.
-        Start::Strength { way: StrengthWay::CompVis, .. } => first + stride,
-        Start::Strength { way: StrengthWay::Diffusers, .. } | Start::Noise => first,
+        Start::Strength { way: StrengthWay::CompVis, .. } => timesteps[0] + stride,
+        Start::Strength { way: StrengthWay::Diffusers, .. } | Start::Noise => timesteps[0],
     };
-    let initial = steps.initial(1.0, Initial::picture(Level::of_alpha_cumprod(schedule.alpha_cumprod(noised))));
+    let initial = steps.initial_at(schedule.level(noised));
     let evaluations = timesteps.iter().enumerate().map(|(i, &timestep)| {
         // diffusers steps by the whole stride under every spacing, even where the next timestep lies elsewhere.
         let (latents, output, noise) = transfer_with_noise(schedule, timestep, timestep - stride, eta);

@@ -5,17 +5,14 @@
 
 use crate::config::TimestepSpacing;
 use crate::ddim::pred_original;
-use crate::level::Level;
 use crate::plan::{Evaluation, LATENTS, Plan, Source, Update};
 use crate::planning::Steps;
 use crate::sampler::Sampler;
 use crate::schedule::NoiseSchedule;
-use crate::start::Initial;
 
 pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
     let timesteps = schedule.spacing(TimestepSpacing::Leading).whole(steps.n).split_off(steps.skipped);
-    let first = timesteps.first().copied().unwrap_or_default();
-    let initial = steps.initial(1.0, Initial::picture(Level::of_alpha_cumprod(schedule.alpha_cumprod(first))));
+    let initial = steps.initial_at(schedule.level(timesteps[0]));
     let evaluations = timesteps.iter().enumerate().map(|(i, &timestep)| {
         let alpha_cumprod = schedule.alpha_cumprod(timestep);
         let before = timesteps.get(i + 1).map_or(1.0, |&next| schedule.alpha_cumprod(next));
@@ -35,5 +32,5 @@ pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
             pred_original: (latents, output),
         }
     });
-    Plan::new(Sampler::Ddpm, timesteps.len(), initial, evaluations.collect())
+    Plan::new(Sampler::Ddpm, steps.taken(), initial, evaluations.collect())
 }

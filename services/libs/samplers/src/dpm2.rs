@@ -16,7 +16,7 @@ const MIDDLE: StateId = 1;
 
 pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
     let path = SigmaPath::rounded(schedule, steps);
-    let mut evaluations = Vec::with_capacity(2 * path.len());
+    let mut evaluations = Vec::with_capacity(2 * steps.taken());
     for step in path.steps() {
         let moved = |target, to: f64| {
             vec![Update::new(target, [(Source::State(LATENTS), 1.0), (Source::ModelOutput, to - step.sigma)])]
@@ -32,7 +32,7 @@ pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
         evaluations.push(evaluation(LATENTS, step.timestep, step.sigma, step.index, half));
         evaluations.push(evaluation(MIDDLE, schedule.timestep(middle), middle, finished, whole));
     }
-    Plan::new(Sampler::Dpm2, path.len(), path.initial, evaluations)
+    Plan::new(Sampler::Dpm2, steps.taken(), path.initial, evaluations)
 }
 
 #[cfg(test)]

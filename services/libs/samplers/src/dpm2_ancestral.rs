@@ -15,7 +15,7 @@ const MIDDLE: StateId = 1;
 
 pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
     let path = SigmaPath::rounded(schedule, steps);
-    let mut evaluations = Vec::with_capacity(2 * path.len());
+    let mut evaluations = Vec::with_capacity(2 * steps.taken());
     for step in path.steps() {
         let (down, up) = ancestral(step.sigma, step.next_sigma);
         let moved = |target, to: f64| {
@@ -31,5 +31,5 @@ pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
         let whole = moved(LATENTS, down).with_noise(step.index, up);
         evaluations.push(evaluation(MIDDLE, schedule.timestep(middle), middle, finished, vec![whole]));
     }
-    Plan::new(Sampler::Dpm2Ancestral, path.len(), path.initial, evaluations)
+    Plan::new(Sampler::Dpm2Ancestral, steps.taken(), path.initial, evaluations)
 }

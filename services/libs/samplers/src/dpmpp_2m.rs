@@ -9,7 +9,6 @@ use crate::plan::{Evaluation, LATENTS, Plan, Source, StateId, Update};
 use crate::planning::Steps;
 use crate::sampler::Sampler;
 use crate::schedule::NoiseSchedule;
-use crate::start::Initial;
 
 /// x₀ as the evaluation before predicted it.
 const PREVIOUS_ORIGINAL: StateId = 1;
@@ -46,7 +45,7 @@ impl Kind {
 
 pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps, kind: Kind) -> Plan {
     let (timesteps, mut levels) = levels(schedule, steps);
-    let n = timesteps.len();
+    let n = steps.taken();
     levels.push(Level::new(0.0));
     let evaluations = levels.windows(2).zip(&timesteps).enumerate().map(|(i, (pair, &timestep))| {
         let (from, to) = (pair[0], pair[1]);
@@ -81,6 +80,6 @@ pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps, kind: Kind) -> Plan {
             pred_original: (latents, output),
         }
     });
-    let initial = steps.initial(1.0, Initial::picture(levels[0]));
+    let initial = steps.initial_at(levels[0]);
     Plan::new(kind.sampler(), n, initial, evaluations.collect())
 }

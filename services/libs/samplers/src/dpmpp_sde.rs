@@ -18,7 +18,7 @@ const FIRST_NOISE: StateId = 2;
 
 pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
     let path = SigmaPath::new(schedule, steps);
-    let mut evaluations = Vec::with_capacity(2 * path.len());
+    let mut evaluations = Vec::with_capacity(2 * steps.taken());
     for step in path.steps() {
         let (sigma, next) = (step.sigma, step.next_sigma);
         let finished = step.index + 1;
@@ -53,5 +53,5 @@ pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
         );
         evaluations.push(evaluation(MIDDLE, schedule.timestep(middle), middle, finished, vec![second]));
     }
-    Plan::new(Sampler::DpmSolverPlusPlusSde, path.len(), path.initial, evaluations)
+    Plan::new(Sampler::DpmSolverPlusPlusSde, steps.taken(), path.initial, evaluations)
 }

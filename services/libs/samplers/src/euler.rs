@@ -15,5 +15,5 @@ pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
         let terms = [(Source::State(LATENTS), 1.0), (Source::ModelOutput, step.next_sigma - step.sigma)];
         evaluation(LATENTS, step.timestep, step.sigma, step.index + 1, vec![Update::new(LATENTS, terms)])
     });
-    Plan::new(Sampler::Euler, path.len(), path.initial, evaluations.collect())
+    Plan::new(Sampler::Euler, steps.taken(), path.initial, evaluations.collect())
 }

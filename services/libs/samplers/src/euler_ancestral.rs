@@ -17,7 +17,7 @@ pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
         let update = Update::new(LATENTS, terms).with_noise(step.index, up);
         evaluation(LATENTS, step.timestep, step.sigma, step.index + 1, vec![update])
     });
-    Plan::new(Sampler::EulerAncestral, path.len(), path.initial, evaluations.collect())
+    Plan::new(Sampler::EulerAncestral, steps.taken(), path.initial, evaluations.collect())
 }
 
 /// `(down, up)` with down² + up² = next²: where the deterministic part ends, and how much noise is added there.

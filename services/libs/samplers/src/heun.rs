@@ -15,7 +15,7 @@ const PREDICTED: StateId = 1;
 
 pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
     let path = SigmaPath::new(schedule, steps);
-    let mut evaluations = Vec::with_capacity(2 * path.len());
+    let mut evaluations = Vec::with_capacity(2 * steps.taken());
     for step in path.steps() {
         let length = step.next_sigma - step.sigma;
         let moved = |target, by| Update::new(target, [(Source::State(LATENTS), 1.0), (Source::ModelOutput, by)]);
@@ -30,7 +30,7 @@ pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
         let second = vec![moved(LATENTS, length / 2.0)];
         evaluations.push(evaluation(PREDICTED, next_timestep, step.next_sigma, finished, second));
     }
-    Plan::new(Sampler::Heun, path.len(), path.initial, evaluations)
+    Plan::new(Sampler::Heun, steps.taken(), path.initial, evaluations)
 }
 
 #[cfg(test)]

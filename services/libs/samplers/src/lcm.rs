@@ -9,7 +9,6 @@ use crate::plan::{Evaluation, LATENTS, Plan, Source, Update};
 use crate::planning::Steps;
 use crate::sampler::Sampler;
 use crate::schedule::NoiseSchedule;
-use crate::start::Initial;
 
 /// Steps of the solver that the model was distilled from: there are no more to pick from.
 pub(crate) const MOST_STEPS: usize = 50;
@@ -19,8 +18,7 @@ const SIGMA_DATA: f64 = 0.5;
 
 pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
     let timesteps = timesteps(schedule.num_train_timesteps(), steps.n).split_off(steps.skipped);
-    let first = timesteps.first().copied().unwrap_or_default();
-    let initial = steps.initial(1.0, Initial::picture(Level::of_alpha_cumprod(schedule.alpha_cumprod(first))));
+    let initial = steps.initial_at(schedule.level(timesteps[0]));
     let evaluations = timesteps.iter().enumerate().map(|(i, &timestep)| {
         let (latents, output) = pred_original(schedule.alpha_cumprod(timestep));
         // The closer to the picture, the more of it is already there: the boundary conditions, equation 9.
@@ -28,7 +26,7 @@ pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
         let skip = SIGMA_DATA * SIGMA_DATA / (scaled * scaled + SIGMA_DATA * SIGMA_DATA);
         let out = scaled / scaled.hypot(SIGMA_DATA);
         let next = match timesteps.get(i + 1) {
-            Some(&next) => Level::of_alpha_cumprod(schedule.alpha_cumprod(next)),
+            Some(&next) => schedule.level(next),
             None => Level { alpha: 1.0, sigma: 0.0 },
         };
         let terms = [
@@ -44,7 +42,7 @@ pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
             pred_original: (latents, output),
         }
     });
-    Plan::new(Sampler::Lcm, timesteps.len(), initial, evaluations.collect())
+    Plan::new(Sampler::Lcm, steps.taken(), initial, evaluations.collect())
 }
 
 /// `n` of the distilled timesteps, the noisiest first.

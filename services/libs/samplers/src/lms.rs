@@ -35,16 +35,14 @@ pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
         }
         evaluation(LATENTS, step.timestep, step.sigma, i + 1, updates)
     });
-    Plan::new(Sampler::Lms, path.len(), path.initial, evaluations.collect())
+    Plan::new(Sampler::Lms, steps.taken(), path.initial, evaluations.collect())
 }
 
 /// The integral from `from` to `to` of the polynomial that is 1 at `nodes[of]` and 0 at the others.
 fn weight(nodes: &[f64], of: usize, from: f64, to: f64) -> f64 {
     let basis = |at: f64| {
         let others = nodes.iter().enumerate().filter(|(index, _)| *index != of);
-        // Where two steps begin at one σ (1000 `linspace` steps), the older one says nothing new.
-        let factor = |(_, node): (usize, &f64)| if *node == nodes[of] { 1.0 } else { (at - node) / (nodes[of] - node) };
-        others.map(factor).product::<f64>()
+        others.map(|(_, node)| (at - node) / (nodes[of] - node)).product::<f64>()
     };
     let (middle, half) = ((from + to) / 2.0, (to - from) / 2.0);
     let node = half / 3.0_f64.sqrt();

@@ -2,6 +2,7 @@
 
 use crate::dpmpp_2m::Kind;
 use crate::error::PlanError;
+use crate::level::Level;
 use crate::plan::Plan;
 use crate::sampler::{PlanRequest, Sampler};
 use crate::schedule::NoiseSchedule;
@@ -31,7 +32,7 @@ impl NoiseSchedule {
         if matches!(start, Start::Strength { way: StrengthWay::CompVis, .. }) && sampler != Sampler::Ddim {
             return Err(PlanError::CompVisStart(sampler));
         }
-        if spacing != SigmaSpacing::Timesteps && !sampler.has_sigma_spacings() {
+        if let Some(spacing) = spacing.filter(|spacing| !sampler.sigma_spacings().contains(spacing)) {
             return Err(PlanError::SpacingUnused { spacing, sampler });
         }
         let steps = Steps { n, skipped: start.skipped(n)?, spacing, start };
@@ -61,7 +62,7 @@ pub(crate) struct Steps {
     pub(crate) n: usize,
     /// So many of the first ones are not.
     pub(crate) skipped: usize,
-    pub(crate) spacing: SigmaSpacing,
+    pub(crate) spacing: Option<SigmaSpacing>,
     pub(crate) start: Start,
 }
 
@@ -71,9 +72,17 @@ impl Steps {
         self.n - self.skipped
     }
 
-    /// The initial latents: noise of this deviation where there is no picture, else the picture noised to `level`.
-    pub(crate) fn initial(self, init_noise_sigma: f64, level: Initial) -> Initial {
-        if self.start.is_picture() { level } else { Initial::noise(init_noise_sigma) }
+    /// The initial latents: noise of this deviation where there is no picture, else the picture noised as `noised` says.
+    pub(crate) fn initial(self, init_noise_sigma: f64, noised: Initial) -> Initial {
+        match self.start {
+            Start::Noise => Initial { original: 0.0, noise: init_noise_sigma },
+            Start::Strength { .. } => noised,
+        }
+    }
+
+    /// The same for samplers whose latents keep their variance, where a picture is noised to `level`.
+    pub(crate) fn initial_at(self, level: Level) -> Initial {
+        self.initial(1.0, Initial { original: level.alpha, noise: level.sigma })
     }
 }
 

@@ -6,12 +6,10 @@
 
 use crate::config::TimestepSpacing;
 use crate::ddim::{pred_original, transfer};
-use crate::level::Level;
 use crate::plan::{Evaluation, LATENTS, Plan, Source, StateId, Update};
 use crate::planning::Steps;
 use crate::sampler::Sampler;
 use crate::schedule::NoiseSchedule;
-use crate::start::Initial;
 
 /// The latents of the first step wait here for its second evaluation. The second output to be kept comes here later.
 const FIRST_LATENTS: StateId = 2;
@@ -29,8 +27,7 @@ pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
         timesteps.insert(1, second);
     }
     let timesteps = timesteps.split_off(steps.skipped);
-    let first = timesteps.first().copied().unwrap_or_default();
-    let initial = steps.initial(1.0, Initial::picture(Level::of_alpha_cumprod(schedule.alpha_cumprod(first))));
+    let initial = steps.initial_at(schedule.level(timesteps[0]));
     let evaluations = timesteps.iter().enumerate().map(|(i, &timestep)| {
         let is_last = i + 1 == timesteps.len();
         match i {

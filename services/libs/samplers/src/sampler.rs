@@ -109,10 +109,13 @@ impl Sampler {
         }
     }
 
-    /// Whether its σ can be spaced otherwise than its timesteps are: PLMS, DDIM, LCM and DDPM visit whole timesteps.
+    /// How its σ can be spaced otherwise than its timesteps are: PLMS, DDIM, LCM and DDPM visit whole timesteps.
     #[must_use]
-    pub const fn has_sigma_spacings(self) -> bool {
-        !matches!(self, Self::Plms | Self::Ddim | Self::Lcm | Self::Ddpm)
+    pub const fn sigma_spacings(self) -> &'static [SigmaSpacing] {
+        match self {
+            Self::Plms | Self::Ddim | Self::Lcm | Self::Ddpm => &[],
+            _ => &SigmaSpacing::ALL,
+        }
     }
 }
 
@@ -152,8 +155,8 @@ pub struct PlanRequest {
     pub num_inference_steps: usize,
     /// DDIM's share of the posterior's noise, 0 (none) to 1 (all of it, as DDPM). 0 for other samplers.
     pub eta: f64,
-    /// How its noise levels are spaced.
-    pub spacing: SigmaSpacing,
+    /// How its noise levels are spaced; `None`: as the timesteps of its class lie.
+    pub spacing: Option<SigmaSpacing>,
     /// Where it begins.
     pub start: Start,
 }
@@ -162,7 +165,7 @@ impl PlanRequest {
     /// From noise, as the sampler's class has it.
     #[must_use]
     pub fn new(sampler: Sampler, num_inference_steps: usize) -> Self {
-        Self { sampler, num_inference_steps, eta: 0.0, spacing: SigmaSpacing::Timesteps, start: Start::Noise }
+        Self { sampler, num_inference_steps, eta: 0.0, spacing: None, start: Start::Noise }
     }
 }
 

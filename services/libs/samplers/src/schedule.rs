@@ -2,6 +2,7 @@
 
 use crate::config::{BetaSchedule, ScheduleConfig, TimestepSpacing};
 use crate::error::ScheduleError;
+use crate::level::Level;
 use crate::planning::Steps;
 use crate::spacing::SigmaSpacing;
 use crate::timesteps::Spacing;
@@ -84,6 +85,11 @@ impl NoiseSchedule {
         self.alphas_cumprod.get(timestep.min(last)).copied().unwrap_or(self.final_alpha_cumprod)
     }
 
+    /// How noisy a timestep is.
+    pub(crate) fn level(&self, timestep: i64) -> Level {
+        Level::of_alpha_cumprod(self.alpha_cumprod(timestep))
+    }
+
     /// σ at a timestep, between two trained ones on the line that joins theirs (`numpy.interp`).
     pub(crate) fn sigma(&self, timestep: f32) -> f64 {
         let below = timestep.floor();
@@ -108,32 +114,27 @@ impl NoiseSchedule {
     pub(crate) fn fractional_levels(&self, steps: Steps) -> Vec<(f32, f64)> {
         let timesteps = self.spacing(TimestepSpacing::Linspace).fractional(steps.n);
         let levels: Vec<(f32, f64)> = timesteps.into_iter().map(|timestep| (timestep, self.sigma(timestep))).collect();
-        let ends = levels.first().zip(levels.last()).map(|(first, last)| (first.1, last.1));
-        let spaced = ends.and_then(|(largest, smallest)| steps.spacing.sigmas(steps.n, largest, smallest));
-        match spaced {
-            Some(sigmas) => sigmas.into_iter().map(|sigma| (self.timestep(sigma), sigma)).collect(),
-            None => levels,
-        }
+        let Some(spacing) = steps.spacing else { return levels };
+        let (largest, smallest) = (levels[0].1, levels[levels.len() - 1].1);
+        let sigmas = spacing.sigmas(steps.n, largest, smallest);
+        sigmas.into_iter().map(|sigma| (self.timestep(sigma), sigma)).collect()
     }
 
     /// Timesteps and σ of all steps, the noisiest first, as diffusers' DPM-Solver and UniPC choose them: other spacings reach over all that
     /// was trained. The timesteps are whole, Karras' rounded and exponential ones cut off.
     pub(crate) fn whole_levels(&self, steps: Steps) -> Vec<(f32, f64)> {
-        let (largest, smallest) = (self.sigma(self.sigmas.len() as f32 - 1.0), self.sigma(0.0));
-        match steps.spacing.sigmas(steps.n, largest, smallest) {
-            Some(sigmas) => {
-                let whole = |timestep: f32| match steps.spacing {
-                    // There the noisiest lies just below its timestep: logarithms are in f32.
-                    SigmaSpacing::Exponential => (timestep - 1e-3).max(0.0).trunc(),
-                    SigmaSpacing::Karras | SigmaSpacing::Timesteps => timestep.round_ties_even(),
-                };
-                sigmas.into_iter().map(|sigma| (whole(self.timestep(sigma)), sigma)).collect()
-            }
-            None => {
-                let timesteps = self.spacing(TimestepSpacing::Linspace).whole_above_zero(steps.n);
-                timesteps.into_iter().map(|timestep| (timestep as f32, self.sigma(timestep as f32))).collect()
-            }
-        }
+        let Some(spacing) = steps.spacing else {
+            let timesteps = self.spacing(TimestepSpacing::Linspace).whole_above_zero(steps.n);
+            return timesteps.into_iter().map(|timestep| (timestep as f32, self.sigma(timestep as f32))).collect();
+        };
+        let whole = |timestep: f32| match spacing {
+            // There the noisiest lies just below its timestep: logarithms are in f32.
+            SigmaSpacing::Exponential => (timestep - 1e-3).max(0.0).trunc(),
+            SigmaSpacing::Karras => timestep.round_ties_even(),
+        };
+        let (largest, smallest) = (self.sigmas[self.sigmas.len() - 1], self.sigmas[0]);
+        let sigmas = spacing.sigmas(steps.n, largest, smallest);
+        sigmas.into_iter().map(|sigma| (whole(self.timestep(sigma)), sigma)).collect()
     }
 
     /// Where a sampler's timesteps lie, if its class has `default` for a model that does not say.

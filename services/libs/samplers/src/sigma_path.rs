@@ -36,7 +36,7 @@ impl SigmaPath {
     /// The same, with Karras' spacing at whole timesteps, as diffusers' KDPM2 schedulers have it.
     pub(crate) fn rounded(schedule: &NoiseSchedule, steps: Steps) -> Self {
         let mut levels = schedule.fractional_levels(steps);
-        if steps.spacing == SigmaSpacing::Karras {
+        if steps.spacing == Some(SigmaSpacing::Karras) {
             levels.iter_mut().for_each(|(timestep, _)| *timestep = timestep.round_ties_even());
         }
         Self::with(schedule, steps, levels)
@@ -56,11 +56,6 @@ impl SigmaPath {
         };
         let initial = steps.initial(init_noise_sigma, Initial { original: 1.0, noise: sigma_max });
         Self { timesteps, sigmas, initial }
-    }
-
-    /// How many steps it has.
-    pub(crate) fn len(&self) -> usize {
-        self.timesteps.len()
     }
 
     pub(crate) fn steps(&self) -> impl Iterator<Item = SigmaStep> + '_ {

@@ -1,4 +1,5 @@
-//! How noise levels are spaced between the noisiest and the quietest one, where that is not left to the timesteps.
+//! How noise levels are spaced between the noisiest and the quietest one, where that is not left to the timesteps that the sampler's class
+//! chooses.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,11 +10,8 @@ use crate::error::ParseError;
 const RHO: f64 = 7.0;
 
 /// Where the σ of a sampler lie that steps in σ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SigmaSpacing {
-    /// At the timesteps that the sampler's class chooses.
-    #[default]
-    Timesteps,
     /// Denser towards small σ: Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models" (2022),
     /// equation 5; diffusers' `use_karras_sigmas`.
     Karras,
@@ -23,31 +21,29 @@ pub enum SigmaSpacing {
 
 impl SigmaSpacing {
     /// Every spacing.
-    pub const ALL: [Self; 3] = [Self::Timesteps, Self::Karras, Self::Exponential];
+    pub const ALL: [Self; 2] = [Self::Karras, Self::Exponential];
 
     /// The name that requests use.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Timesteps => "timesteps",
             Self::Karras => "karras",
             Self::Exponential => "exponential",
         }
     }
 
-    /// `n` levels from `largest` down to `smallest`; `None` where the timesteps choose them.
-    pub(crate) fn sigmas(self, n: usize, largest: f64, smallest: f64) -> Option<Vec<f64>> {
+    /// `n` levels from `largest` down to `smallest`.
+    pub(crate) fn sigmas(self, n: usize, largest: f64, smallest: f64) -> Vec<f64> {
         let share = |i: usize| if n > 1 { i as f64 / (n - 1) as f64 } else { 0.0 };
         let between = |from: f64, to: f64| move |i: usize| from + share(i) * (to - from);
         match self {
-            Self::Timesteps => None,
             Self::Karras => {
                 let root = between(largest.powf(1.0 / RHO), smallest.powf(1.0 / RHO));
-                Some((0..n).map(|i| root(i).powf(RHO)).collect())
+                (0..n).map(|i| root(i).powf(RHO)).collect()
             }
             Self::Exponential => {
                 let log = between(largest.ln(), smallest.ln());
-                Some((0..n).map(|i| log(i).exp()).collect())
+                (0..n).map(|i| log(i).exp()).collect()
             }
         }
     }
@@ -66,7 +62,7 @@ impl FromStr for SigmaSpacing {
         Self::ALL.into_iter().find(|spacing| spacing.name() == name).ok_or_else(|| ParseError {
             what: "sigma_spacing",
             name: name.to_owned(),
-            supported: "timesteps, karras or exponential",
+            supported: "karras or exponential",
         })
     }
 }
@@ -77,13 +73,12 @@ mod tests {
 
     #[test]
     fn every_spacing_goes_from_end_to_end() {
-        for spacing in [SigmaSpacing::Karras, SigmaSpacing::Exponential] {
-            let sigmas = spacing.sigmas(9, 14.0, 0.03).unwrap();
+        for spacing in SigmaSpacing::ALL {
+            let sigmas = spacing.sigmas(9, 14.0, 0.03);
             assert!((sigmas[0] - 14.0).abs() < 1e-9 && (sigmas[8] - 0.03).abs() < 1e-9, "{sigmas:?}");
             assert!(sigmas.windows(2).all(|pair| pair[1] < pair[0]));
-            assert_eq!(spacing.sigmas(1, 14.0, 0.03).unwrap().len(), 1);
+            assert_eq!(spacing.sigmas(1, 14.0, 0.03).len(), 1);
             assert_eq!(spacing.name().parse(), Ok(spacing));
         }
-        assert_eq!(SigmaSpacing::Timesteps.sigmas(9, 14.0, 0.03), None);
     }
 }

@@ -4,7 +4,6 @@
 //! as `strength` says, and brought back from there.
 
 use crate::error::PlanError;
-use crate::level::Level;
 
 /// What state [`LATENTS`](crate::LATENTS) is made of before the first evaluation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,22 +56,5 @@ impl Start {
             return Err(PlanError::Strength { strength, num_inference_steps: n });
         }
         Ok(n - taken)
-    }
-
-    /// Whether there is a picture to begin from.
-    pub(crate) fn is_picture(self) -> bool {
-        self != Self::Noise
-    }
-}
-
-impl Initial {
-    /// Unit normal noise times `sigma`, and nothing else.
-    pub(crate) fn noise(sigma: f64) -> Self {
-        Self { original: 0.0, noise: sigma }
-    }
-
-    /// A picture that is noised to `level`.
-    pub(crate) fn picture(level: Level) -> Self {
-        Self { original: level.alpha, noise: level.sigma }
     }
 }

@@ -14,7 +14,6 @@ use crate::plan::{Evaluation, LATENTS, Plan, Source, StateId, Update};
 use crate::planning::Steps;
 use crate::sampler::Sampler;
 use crate::schedule::NoiseSchedule;
-use crate::start::Initial;
 
 /// x₀ as the evaluation before predicted it.
 const PREVIOUS_ORIGINAL: StateId = 1;
@@ -23,7 +22,7 @@ const HALF_CORRECTED: StateId = 2;
 
 pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
     let (timesteps, levels) = levels(schedule, steps);
-    let n = timesteps.len();
+    let n = steps.taken();
     let mut evaluations = Vec::with_capacity(n);
     let mut came_by = None;
     for (i, (&timestep, &from)) in timesteps.iter().zip(&levels).enumerate() {
@@ -50,7 +49,7 @@ pub(crate) fn plan(schedule: &NoiseSchedule, steps: Steps) -> Plan {
             pred_original,
         });
     }
-    let initial = steps.initial(1.0, Initial::picture(levels[0]));
+    let initial = steps.initial_at(levels[0]);
     Plan::new(Sampler::UniPc, n, initial, evaluations)
 }
 

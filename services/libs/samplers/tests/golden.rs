@@ -7,9 +7,7 @@ mod synthetic;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use darkroom_samplers::{
-    LATENTS, NoiseSchedule, Plan, PlanRequest, Sampler, ScheduleConfig, SigmaSpacing, Start, StrengthWay,
-};
+use darkroom_samplers::{LATENTS, NoiseSchedule, Plan, PlanRequest, Sampler, ScheduleConfig, Start, StrengthWay};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use synthetic::Run;
@@ -100,7 +98,7 @@ fn plan(case: &Case) -> Plan {
         _ => Start::Noise,
     };
     let sampler = case.sampler.parse().unwrap();
-    let spacing = case.spacing.as_deref().map_or(SigmaSpacing::Timesteps, |name| name.parse().unwrap());
+    let spacing = case.spacing.as_deref().map(|name| name.parse().unwrap());
     let request = PlanRequest { eta: case.eta, spacing, start, ..PlanRequest::new(sampler, case.num_inference_steps) };
     NoiseSchedule::new(&schedule).unwrap().plan(&request).unwrap()
 }

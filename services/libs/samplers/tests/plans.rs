@@ -185,10 +185,10 @@ proptest! {
         let sampler = Sampler::ALL[sampler];
         let n = 1 + (share * (sampler.most_steps(num_train_timesteps) - 1) as f64) as usize;
         check(&plan(&config, sampler, n, eta), (num_train_timesteps - 1) as f32, false);
-        if sampler.has_sigma_spacings() {
+        if !sampler.sigma_spacings().is_empty() {
             let schedule = NoiseSchedule::new(&config).unwrap();
             let spacing = if linear { SigmaSpacing::Karras } else { SigmaSpacing::Exponential };
-            let plan = schedule.plan(&PlanRequest { spacing, ..PlanRequest::new(sampler, n) }).unwrap();
+            let plan = schedule.plan(&PlanRequest { spacing: Some(spacing), ..PlanRequest::new(sampler, n) }).unwrap();
             check(&plan, (num_train_timesteps - 1) as f32, spacing == SigmaSpacing::Karras);
         }
     }

@@ -59,7 +59,7 @@ fn channel_to(handle: &ServiceHandle) -> Channel {
 }
 
 fn decode_for(millis: u32) -> DecodeRequest {
-    DecodeRequest { latents: Some(Tensor { shape: vec![millis], ..Tensor::default() }) }
+    DecodeRequest { latents: Some(Tensor { shape: vec![millis], ..Tensor::default() }), intermediate: false }
 }
 
 async fn get(handle: &ServiceHandle, path: &str) -> String {

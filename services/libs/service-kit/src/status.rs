@@ -15,6 +15,12 @@ pub fn invalid_argument(field: &str, message: impl Into<String>) -> Status {
     Status::with_error_details(Code::InvalidArgument, format!("{field}: {message}"), details)
 }
 
+/// The first field that a refusal names, and what it says of it.
+pub fn violation(status: &Status) -> Option<(String, String)> {
+    let violation = status.get_details_bad_request()?.field_violations.into_iter().next()?;
+    Some((violation.field, violation.description))
+}
+
 /// `RESOURCE_EXHAUSTED`: a full queue. The client may try again after `retry_after` (google.rpc.RetryInfo).
 pub fn exhausted(message: impl Into<String>, retry_after: Duration) -> Status {
     let details = ErrorDetails::with_retry_info(Some(retry_after));
@@ -108,8 +114,8 @@ mod tests {
     fn details_reach_the_client() {
         let status = invalid_argument("width", "500 is not a multiple of 8");
         assert_eq!(status.message(), "width: 500 is not a multiple of 8");
-        let violations = status.get_details_bad_request().unwrap().field_violations;
-        assert_eq!(violations[0].field, "width");
+        assert_eq!(violation(&status), Some(("width".into(), "500 is not a multiple of 8".into())));
+        assert_eq!(violation(&Status::invalid_argument("by a proxy")), None);
 
         let delay = Duration::from_millis(1500);
         assert_eq!(retry_after(&exhausted("the queue is full", delay)), Some(delay));

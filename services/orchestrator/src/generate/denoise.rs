@@ -1,4 +1,4 @@
-//! One picture's latents, however many denoisers it takes: when one dies, hangs or leaves, the next goes on from the last
+//! One pass of a picture, however many denoisers it takes: when one dies, hangs or leaves, the next goes on from the last
 //! checkpoint, and the result has the bytes of an undisturbed run.
 
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use tonic::Status;
 
 use super::image_task::{ImageTask, encode_preview};
+use super::pass::Pass;
 use super::track::{Resume, Track};
 use crate::admission::Slot;
 use crate::metrics::OrchestratorMetrics;
@@ -35,11 +36,11 @@ enum End {
 }
 
 impl ImageTask {
-    /// Denoises picture `index` in `slot`, which it gives back.
-    pub(super) async fn denoise(&self, index: u32, mut slot: Slot) -> Result<(Tensor, Slot), Status> {
+    /// Makes a pass in `slot`; latents, and the seconds that the last worker needed.
+    pub(super) async fn denoise(&self, pass: &Pass, slot: &mut Slot) -> Result<(Tensor, f64), Status> {
         let started = Instant::now();
         let mut kept = Kept { track: Track::default(), bytes: 0, metrics: Arc::clone(&self.calls.metrics) };
-        let evaluations = self.model.evaluations(&self.job.sampler, self.job.steps()).into();
+        let evaluations = self.model.evaluations(&self.job.sampler, pass.steps).into();
         let pin = &self.model.pins.denoiser;
         let mut attempts = Attempts::new(&self.calls, Stage::Denoiser, pin, evaluations, self.deadline);
         let mut from: Option<Checkpoint> = None;
@@ -54,10 +55,10 @@ impl ImageTask {
             }
             let address = lease.worker().address.clone();
             let expected = slot.expected_evaluation();
-            let request = self.request(index, from.take(), kept.track.attempt());
+            let request = self.request(pass, from.take(), kept.track.attempt());
             let begun = self.calls.denoise(lease, request, &self.model, expected, self.deadline).await;
             let end = match begun {
-                Ok(denoising) => self.listen(denoising, index, &mut kept, &mut slot).await?,
+                Ok(denoising) => self.listen(denoising, pass, &mut kept, slot).await?,
                 Err(failure) => End::Failed(failure, Got::Nowhere),
             };
             let further = kept.track.got_further();
@@ -66,9 +67,8 @@ impl ImageTask {
             }
             let (reason, afresh) = match end {
                 End::Latents { latents, seconds } => {
-                    slot.measure(seconds);
                     self.calls.metrics.stage_seconds(Stage::Denoiser, started.elapsed());
-                    return Ok((latents, slot));
+                    return Ok((latents, seconds));
                 }
                 End::Drained => {
                     attempts.left(address);
@@ -78,7 +78,7 @@ impl ImageTask {
                     let got = if further { Got::Further } else { got };
                     let (fault, message) = (failure.fault, failure.status.message().to_owned());
                     attempts.failed(address, failure, got).await?;
-                    tracing::warn!(request_id = %self.job.request_id, index, "goes on elsewhere: {message}");
+                    tracing::warn!(request_id = %self.job.request_id, index = pass.index, "goes on elsewhere: {message}");
                     (fault.name(), fault == Fault::PlanVersion)
                 }
             };
@@ -93,7 +93,7 @@ impl ImageTask {
     async fn listen(
         &self,
         mut denoising: Denoising,
-        index: u32,
+        pass: &Pass,
         kept: &mut Kept,
         slot: &mut Slot,
     ) -> Result<End, Status> {
@@ -111,14 +111,16 @@ impl ImageTask {
             let rests = match progress {
                 Progress::Step { step, of, preview } => {
                     if kept.track.step(step) {
-                        if !slot.progress(step, of) {
+                        let (done, work) = pass.weighed(&self.job, step, of);
+                        if !slot.progress(done, work) {
                             return Err(status::deadline_exceeded());
                         }
                         let preview = match preview {
                             Some(rgb) => Some(encode_preview(rgb).await?),
                             None => None,
                         };
-                        self.log.step(index, step, of, preview);
+                        let (step, of) = pass.told(step, of);
+                        self.log.step(pass.index, step, of, preview);
                     }
                     false
                 }
@@ -144,12 +146,12 @@ impl ImageTask {
         self.calls.stages.has_another(Stage::Denoiser, &self.model.pins.denoiser, denoising.address())
     }
 
-    fn request(&self, index: u32, resume_from: Option<Checkpoint>, attempt: u32) -> DenoiseRequest {
+    fn request(&self, pass: &Pass, resume_from: Option<Checkpoint>, attempt: u32) -> DenoiseRequest {
         let job = &self.job;
         DenoiseRequest {
-            request_id: format!("{}/{index}", job.request_id),
-            latent_height: job.height / self.model.factor,
-            latent_width: job.width / self.model.factor,
+            request_id: format!("{}/{}", job.request_id, pass.index),
+            latent_height: pass.size[1] / self.model.factor,
+            latent_width: pass.size[0] / self.model.factor,
             prompt_embeds: Some(self.prompt.clone()),
             negative_prompt_embeds: self.negative.clone(),
             sampler: job.sampler.clone(),
@@ -157,11 +159,13 @@ impl ImageTask {
             guidance_scale: job.guidance_scale,
             eta: job.eta,
             sigma_spacing: job.sigma_spacing.clone(),
-            seed: job.image_seed(index),
+            seed: job.image_seed(pass.index),
             preview_every: job.preview_every,
             resume_from,
             attempt,
-            init: self.init.as_ref().map(|init| init.of_picture(index)),
+            rng: job.rng.into(),
+            variation: job.image_variation(pass.index),
+            init: pass.init.clone(),
         }
     }
 }

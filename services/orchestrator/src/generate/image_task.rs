@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use darkroom_proto::v1::Tensor;
+use darkroom_proto::v1::{DecodeRequest, SafetyVerdict, Tensor};
 use tonic::Status;
 
 use crate::admission::Slot;
@@ -13,7 +13,7 @@ use crate::model::Model;
 use crate::parameters::parameters;
 use crate::picture::{self, PictureError, Rgb};
 use crate::stages::Stage;
-use crate::stages::calls::Calls;
+use crate::stages::calls::{Calls, Decoded};
 
 use super::init::EncodedInit;
 
@@ -50,14 +50,14 @@ impl ImageTask {
     }
 
     async fn make(&self, index: u32, slot: Slot) -> Result<ImageTimes, Status> {
-        let (latents, mut slot) = self.denoise(index, slot).await?;
+        let (latents, mut slot) = self.latents(index, slot).await?;
         let denoised = Instant::now();
         let job = &self.job;
         let parameters = parameters(job, index);
-        let (content, vae) = match job.output {
+        let (content, safety, vae) = match job.output {
             Output::Latents => {
                 drop(slot);
-                (Content::Latents(latents), Duration::ZERO)
+                (Content::Latents(latents), SafetyVerdict::NotChecked.into(), Duration::ZERO)
             }
             Output::Picture(format) => {
                 let room = match self.calls.room_now(Stage::Vae) {
@@ -68,16 +68,20 @@ impl ImageTask {
                     }
                 };
                 drop(slot);
-                let size = [job.width, job.height];
-                let rgb = self.calls.decode(latents, size, &self.model, room, self.deadline).await?;
+                let request = DecodeRequest { latents: Some(latents), intermediate: false };
+                let decode = self.calls.decode(request, job.final_size(), &self.model, room, self.deadline);
+                let Decoded { picture, safety } = decode.await?;
                 let decoded = Instant::now();
                 let original = self.init.as_ref().and_then(EncodedInit::original);
-                let data = picture::encode(rgb, original, format, parameters.clone()).await?;
+                // What was blacked out stays black.
+                let flagged = safety == i32::from(SafetyVerdict::Flagged);
+                let original = original.filter(|_| !(flagged && picture.data.iter().all(|byte| *byte == 0)));
+                let data = picture::encode(picture, original, format, parameters.clone()).await?;
                 self.calls.metrics.picture_seconds(decoded.elapsed());
-                (Content::File { data, media_type: format.media_type() }, decoded - denoised)
+                (Content::File { data, media_type: format.media_type() }, safety, decoded - denoised)
             }
         };
-        self.log.image(job, Finished { index, content, parameters });
+        self.log.image(job, Finished { index, content, safety, parameters });
         self.calls.metrics.images_total.increment(1);
         Ok(ImageTimes { denoised, vae })
     }

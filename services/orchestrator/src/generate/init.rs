@@ -43,6 +43,7 @@ impl Generator {
                 seeds: (0..job.num_images).map(|index| job.image_seed(index)).collect(),
                 mask: mask.map(|mask| Tensor::from_u8(&sides, mask.clone())),
                 draws_before,
+                rng: job.rng.into(),
             };
             async { self.calls.encode(request, model, deadline).await.map(Some) }
         };
@@ -80,7 +81,7 @@ impl EncodedInit {
 }
 
 /// One of several tensors that stand one behind the other.
-fn row(stacked: &Tensor, index: u32) -> Tensor {
+pub(super) fn row(stacked: &Tensor, index: u32) -> Tensor {
     let rows = stacked.shape.first().map_or(1, |rows| (*rows).max(1)) as usize;
     let bytes = stacked.data.len() / rows;
     let start = bytes * (index as usize).min(rows - 1);

@@ -12,9 +12,12 @@ use std::time::{Duration, Instant};
 use darkroom_proto::tensor::{TensorError, TensorView};
 use darkroom_proto::v1::text_encoder_client::TextEncoderClient;
 use darkroom_proto::v1::vae_client::VaeClient;
-use darkroom_proto::v1::{DecodeRequest, Dtype, EncodeRequest, EncodeTextRequest, Tensor, TextEmbedding};
+use darkroom_proto::v1::{
+    DecodeRequest, DecodeResponse, Dtype, EncodeRequest, EncodeTextRequest, Tensor, TextEmbedding,
+};
 use darkroom_service_kit::status;
 use tokio::time::{timeout, timeout_at};
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use super::attempts::Attempts;
@@ -42,6 +45,13 @@ pub(crate) struct Calls {
     budget: Mutex<RetryBudget>,
 }
 
+/// A picture as a VAE gives it away.
+pub(crate) struct Decoded {
+    pub(crate) picture: Rgb,
+    /// A `SafetyVerdict`, passed on as it came.
+    pub(crate) safety: i32,
+}
+
 impl Calls {
     pub(crate) fn new(config: &Config, stages: Arc<Stages>, metrics: Arc<OrchestratorMetrics>) -> Self {
         let share = f64::from(config.retry_percent) / 100.0;
@@ -58,20 +68,16 @@ impl Calls {
         }
     }
 
-    /// Encodes up to 16 prompts; one embedding each, f32 [max_tokens, hidden_size].
+    /// Encodes up to 16 prompts; one embedding each, f32 [windows * max_tokens, hidden_size].
     pub(crate) async fn encode_text(
         &self,
-        prompts: Vec<String>,
-        clip_skip: u32,
+        request: EncodeTextRequest,
         model: &Model,
         deadline: Option<Instant>,
     ) -> Result<Vec<TextEmbedding>, Status> {
         let started = Instant::now();
         let _room = self.room(Stage::TextEncoder, deadline).await?;
-        let call = |lease: Arc<Lease>| {
-            let request = EncodeTextRequest { prompts: prompts.clone(), clip_skip };
-            self.encode_text_once(lease, request, model, deadline)
-        };
+        let call = |lease: Arc<Lease>| self.encode_text_once(lease, request.clone(), model, deadline);
         let embeddings = self.retrying(Stage::TextEncoder, model, deadline, call).await?;
         self.metrics.stage_seconds(Stage::TextEncoder, started.elapsed());
         Ok(embeddings)
@@ -97,7 +103,7 @@ impl Calls {
             ));
         }
         for embedding in &embeddings {
-            let shape = [model.max_tokens, model.hidden_size];
+            let shape = [embedding_rows(embedding, model), model.hidden_size];
             let bytes = checked(worker, embedding.prompt_embeds.as_ref(), "prompt_embeds", Dtype::F32, &shape)?;
             self.metrics.received(Stage::TextEncoder, bytes);
         }
@@ -107,38 +113,36 @@ impl Calls {
     /// Latents to an 8-bit picture of `width` × `height` pixels, in a VAE's `room`.
     pub(crate) async fn decode(
         &self,
-        latents: Tensor,
+        request: DecodeRequest,
         [width, height]: [u32; 2],
         model: &Model,
         _room: Room,
         deadline: Option<Instant>,
-    ) -> Result<Rgb, Status> {
+    ) -> Result<Decoded, Status> {
         let started = Instant::now();
-        let call = |lease: Arc<Lease>| self.decode_once(lease, latents.clone(), [width, height], deadline);
-        let picture = self.retrying(Stage::Vae, model, deadline, call).await?;
+        let call = |lease: Arc<Lease>| self.decode_once(lease, request.clone(), [width, height], deadline);
+        let decoded = self.retrying(Stage::Vae, model, deadline, call).await?;
         self.metrics.stage_seconds(Stage::Vae, started.elapsed());
-        Ok(picture)
+        Ok(decoded)
     }
 
     async fn decode_once(
         &self,
         lease: Arc<Lease>,
-        latents: Tensor,
+        request: DecodeRequest,
         [width, height]: [u32; 2],
         deadline: Option<Instant>,
-    ) -> Result<Rgb, Failure> {
+    ) -> Result<Decoded, Failure> {
         let worker = lease.worker();
-        self.metrics.sent(Stage::Vae, latents.data.len());
-        let mut client = VaeClient::new(worker.channel.clone())
-            .max_decoding_message_size(self.max_message_bytes)
-            .max_encoding_message_size(self.max_message_bytes);
-        let request = DecodeRequest { latents: Some(latents) };
+        self.metrics.sent(Stage::Vae, request.latents.as_ref().map_or(0, |latents| latents.data.len()));
+        let mut client = self.vae(worker);
         let answer = bounded(worker, request, self.vae_timeout, deadline, |request| client.decode(request));
-        let image = answer.await?.image;
+        let DecodeResponse { image, safety } = answer.await?;
         let shape = [height as usize, width as usize, 3];
         let bytes = checked(worker, image.as_ref(), "image", Dtype::U8, &shape)?;
         self.metrics.received(Stage::Vae, bytes);
-        Ok(Rgb { width, height, data: image.unwrap_or_default().data })
+        let picture = Rgb { width, height, data: image.unwrap_or_default().data };
+        Ok(Decoded { picture, safety })
     }
 
     /// An 8-bit picture to latents, one `[latent_channels, height, width]` after the other for each of the request's draws.
@@ -166,9 +170,7 @@ impl Calls {
         let worker = lease.worker();
         let (picture, draws) = (request.image.clone().unwrap_or_default(), request.seeds.len().max(1));
         self.metrics.sent(Stage::Vae, picture.data.len() + request.mask.as_ref().map_or(0, |mask| mask.data.len()));
-        let mut client = VaeClient::new(worker.channel.clone())
-            .max_decoding_message_size(self.max_message_bytes)
-            .max_encoding_message_size(self.max_message_bytes);
+        let mut client = self.vae(worker);
         let answer = bounded(worker, request, self.vae_timeout, deadline, |request| client.encode(request));
         let latents = answer.await?.latents;
         let side = |at: usize| picture.shape.get(at).map_or(0, |side| (side / model.factor) as usize);
@@ -176,6 +178,12 @@ impl Calls {
         let bytes = checked(worker, latents.as_ref(), "latents", Dtype::F32, &shape)?;
         self.metrics.received(Stage::Vae, bytes);
         Ok(latents.unwrap_or_default())
+    }
+
+    fn vae(&self, worker: &Worker) -> VaeClient<Channel> {
+        VaeClient::new(worker.channel.clone())
+            .max_decoding_message_size(self.max_message_bytes)
+            .max_encoding_message_size(self.max_message_bytes)
     }
 
     /// Makes a call on one worker after the other, until one answers or it is not the worker's fault.
@@ -243,6 +251,14 @@ impl Calls {
             Next::Stop => Err(failure.clone().given_up(made, "max_tries are used up")),
         }
     }
+}
+
+/// Rows that an embedding must have: those that it says it has, where that is a whole number of windows, else those of one.
+fn embedding_rows(embedding: &TextEmbedding, model: &Model) -> usize {
+    let said =
+        embedding.prompt_embeds.as_ref().and_then(|tensor| tensor.shape.first()).map_or(0, |rows| *rows as usize);
+    let windows = said / model.max_tokens;
+    if (1..=model.max_windows).contains(&windows) { windows * model.max_tokens } else { model.max_tokens }
 }
 
 /// A [`StageError`] for the client.

@@ -2,7 +2,7 @@
 
 mod denoiser;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,7 +41,14 @@ pub(crate) fn full() -> Status {
 }
 
 pub(crate) fn text_info() -> TextEncoderInfo {
-    TextEncoderInfo { stage: stage_info(), hidden_size: HIDDEN as u32, max_tokens: TOKENS as u32, num_layers: 2 }
+    TextEncoderInfo {
+        stage: stage_info(),
+        hidden_size: HIDDEN as u32,
+        max_tokens: TOKENS as u32,
+        num_layers: 2,
+        max_windows: 3,
+        textual_inversions: vec!["<cat-toy>".into()],
+    }
 }
 
 pub(crate) fn denoiser_info() -> DenoiserInfo {
@@ -69,7 +76,16 @@ pub(crate) fn denoiser_info() -> DenoiserInfo {
 }
 
 pub(crate) fn vae_info() -> VaeInfo {
-    VaeInfo { stage: stage_info(), latent_channels: 4, factor: 8, scaling_factor: 0.18215, max_side: 1024 }
+    let safety_policy = SafetyPolicy::Mark.into();
+    VaeInfo {
+        stage: stage_info(),
+        latent_channels: 4,
+        factor: 8,
+        scaling_factor: 0.18215,
+        max_side: 1024,
+        safety_policy,
+        ..VaeInfo::default()
+    }
 }
 
 pub(crate) fn model() -> Model {
@@ -82,6 +98,7 @@ pub(crate) fn job() -> Job {
         model: "fake".into(),
         prompt: "a red circle".into(),
         negative_prompt: String::new(),
+        prompt_syntax: PromptSyntax::Plain,
         width: 64,
         height: 64,
         num_images: 1,
@@ -91,6 +108,9 @@ pub(crate) fn job() -> Job {
         guidance_scale: 7.5,
         eta: 0.0,
         sigma_spacing: String::new(),
+        rng: Rng::Cpu,
+        variation: None,
+        hires: None,
         clip_skip: 0,
         preview_every: 0,
         output: Output::Picture(Format::Png),
@@ -119,6 +139,8 @@ pub(crate) struct Behaviour {
     pub(crate) load: Mutex<GetLoadResponse>,
     pub(crate) loads_told: AtomicU32,
     pub(crate) vae_channels: Mutex<Option<u32>>,
+    /// A `SafetyVerdict`.
+    pub(crate) verdict: AtomicI32,
     pub(crate) texts: Mutex<Vec<String>>,
     pub(crate) denoised: Mutex<Vec<DenoiseRequest>>,
     /// Seed and number of each evaluation.
@@ -128,6 +150,8 @@ pub(crate) struct Behaviour {
     pub(crate) decoding: AtomicU32,
     pub(crate) decoded: AtomicU32,
     pub(crate) encoded: Mutex<Vec<EncodeRequest>>,
+    /// Of each picture that was decoded, whether it only goes on inside the fleet.
+    pub(crate) intermediate: Mutex<Vec<bool>>,
     /// The denoiser's UNet is an inpainting one.
     pub(crate) inpainting: AtomicBool,
     /// Denoise calls that carried a deadline.
@@ -172,17 +196,26 @@ pub(crate) struct FakeTextEncoder(pub(crate) Arc<Behaviour>);
 
 #[tonic::async_trait]
 impl TextEncoder for FakeTextEncoder {
-    /// A token a word; six fit.
+    /// A token a word; six fit, of a weighted text as many into each of three windows. One that says "(bad:..)" cannot be read.
     async fn encode_text(&self, request: Request<EncodeTextRequest>) -> Result<Response<EncodeTextResponse>, Status> {
         self.0.refuse(Stage::TextEncoder)?;
+        let is_weighted = request.get_ref().syntax() == PromptSyntax::Weighted;
         let embed = |text: &String| {
             let words: Vec<&str> = text.split_whitespace().collect();
+            let most = if is_weighted { 3 } else { 1 };
+            let windows = words.len().div_ceil(TOKENS - 2).clamp(1, most);
+            let dropped = words.get(windows * (TOKENS - 2)..).unwrap_or_default();
+            let values = vec![text.len() as f32; windows * TOKENS * HIDDEN];
             TextEmbedding {
-                prompt_embeds: Some(Tensor::from_f32(&[TOKENS, HIDDEN], &[text.len() as f32; TOKENS * HIDDEN])),
+                prompt_embeds: Some(Tensor::from_f32(&[windows * TOKENS, HIDDEN], &values)),
                 token_count: words.len() as u32,
-                dropped_text: words.get(TOKENS - 2..).unwrap_or_default().join(" "),
+                dropped_text: dropped.join(" "),
+                dropped_tokens: dropped.len() as u32,
             }
         };
+        if is_weighted && request.get_ref().prompts.iter().any(|text| text.contains("(bad:..)")) {
+            return Err(status::invalid_argument("prompts[0]", "a word's weight is .."));
+        }
         let pause = *self.0.text_time.lock().unwrap();
         tokio::time::sleep(pause).await;
         let texts = request.into_inner().prompts;
@@ -210,10 +243,12 @@ impl Vae for FakeVae {
         tokio::time::sleep(pause).await;
         self.0.decoding.fetch_sub(1, Ordering::SeqCst);
         self.0.decoded.fetch_add(1, Ordering::SeqCst);
-        let shape = request.into_inner().latents.unwrap_or_default().shape;
+        let request = request.into_inner();
+        self.0.intermediate.lock().unwrap().push(request.intermediate);
+        let shape = request.latents.unwrap_or_default().shape;
         let (height, width) = (shape[1] as usize * 8, shape[2] as usize * 8);
         let image = Some(Tensor::from_u8(&[height, width, 3], vec![90; height * width * 3]));
-        Ok(Response::new(DecodeResponse { image }))
+        Ok(Response::new(DecodeResponse { image, safety: self.0.verdict.load(Ordering::SeqCst) }))
     }
 
     /// Latents of the picture's first byte, plus a hundred where there is a mask, plus each seed.

@@ -4,7 +4,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use darkroom_proto::v1::generate_event::Event;
-use darkroom_proto::v1::{GenerateRequest, GetServerInfoRequest, Image, ListModelsRequest, OutputFormat};
+use darkroom_proto::v1::{
+    GenerateRequest, GetServerInfoRequest, Image, ListModelsRequest, OutputFormat, PromptSyntax, SafetyVerdict, Tensor,
+};
 use tonic::{Code, Request};
 
 use super::fakes::latent;
@@ -45,6 +47,19 @@ async fn events_come_in_their_order_and_tell_everything() {
     assert!(image.parameters.starts_with("a red circle\nSteps: 4, Sampler: PLMS"));
     let picture = image::load_from_memory(&image.data).unwrap().to_rgb8();
     assert_eq!((picture.dimensions(), picture.as_raw()[0]), ((64, 64), 90));
+}
+
+#[tokio::test]
+async fn what_the_safety_checker_said_comes_with_the_picture_and_latents_were_never_looked_at() {
+    let fleet = Fleet::start().await;
+    for verdict in [SafetyVerdict::NotChecked, SafetyVerdict::Passed, SafetyVerdict::Flagged] {
+        fleet.behaviour.verdict.store(verdict.into(), Ordering::SeqCst);
+        let (events, status) = fleet.all(request()).await;
+        assert!(status.is_none(), "{status:?}");
+        assert_eq!(images(events)[0].safety(), verdict);
+    }
+    let latents = GenerateRequest { output_format: OutputFormat::Latents.into(), ..request() };
+    assert_eq!(images(fleet.all(latents).await.0)[0].safety(), SafetyVerdict::NotChecked);
 }
 
 #[tokio::test]
@@ -150,6 +165,33 @@ async fn dropped_words_are_told() {
 }
 
 #[tokio::test]
+async fn weighted_prompts_have_as_many_windows_as_they_need() {
+    let fleet = Fleet::start().await;
+    let weighted = |prompt: &str| GenerateRequest {
+        prompt: prompt.into(),
+        prompt_syntax: PromptSyntax::Weighted.into(),
+        ..request()
+    };
+    let (events, _) = fleet.all(weighted("one two three four five six seven eight")).await;
+    let Some(Event::Completed(completed)) = events.last() else { panic!("{events:?}") };
+    assert_eq!(completed.warnings, []);
+    let Some(Event::Started(started)) = events.iter().find(|event| matches!(event, Event::Started(_))) else {
+        panic!("{events:?}")
+    };
+    assert_eq!(started.prompt_syntax(), PromptSyntax::Weighted);
+    let sent = fleet.behaviour.denoised.lock().unwrap()[0].clone();
+    let rows = |tensor: Option<Tensor>| tensor.unwrap().shape[0];
+    assert_eq!((rows(sent.prompt_embeds), rows(sent.negative_prompt_embeds)), (16, 8));
+
+    // A refusal of the text encoder's has the client's name for the text.
+    let (_, status) = fleet.all(weighted("one (bad:..)")).await;
+    let status = status.unwrap();
+    assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "prompt: a word's weight is .."));
+    let negative = GenerateRequest { negative_prompt: "(bad:..)".into(), ..weighted("one") };
+    assert_eq!(fleet.all(negative).await.1.unwrap().message(), "negative_prompt: a word's weight is ..");
+}
+
+#[tokio::test]
 async fn latents_come_as_they_are() {
     let fleet = Fleet::start().await;
     let (events, _) = fleet.all(GenerateRequest { output_format: OutputFormat::Latents.into(), ..request() }).await;
@@ -165,6 +207,7 @@ async fn models_and_workers_are_listed() {
     let fleet = Fleet::start().await;
     let models = fleet.client.clone().list_models(ListModelsRequest {}).await.unwrap().into_inner().models;
     assert_eq!((models[0].name.as_str(), models[0].max_side, models[0].max_prompt_tokens), ("fake", 512, 6));
+    assert_eq!(models[0].textual_inversions, ["<cat-toy>"]);
     let info = fleet.client.clone().get_server_info(GetServerInfoRequest {}).await.unwrap().into_inner();
     assert_eq!(info.queue_limit, 1024);
     let workers: Vec<_> = info.workers.iter().map(|worker| (worker.stage.as_str(), worker.ready)).collect();

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use darkroom_proto::tensor::TensorView;
 use darkroom_proto::v1::generate_event::Event;
-use darkroom_proto::v1::{DenoiseInit, GenerateRequest, StrengthWay, Tensor};
+use darkroom_proto::v1::{DenoiseInit, GenerateRequest, Hires, Rng, StrengthWay, Tensor, Variation};
 use image::{GrayImage, ImageFormat, Luma, RgbImage};
 use tonic::Code;
 
@@ -181,4 +181,44 @@ async fn the_way_travels_as_it_was_said() {
     let way = StrengthWay::Compvis.into();
     fleet.all(GenerateRequest { sampler: "ddim".into(), strength_way: way, ..modify() }).await;
     assert_eq!(inits(&fleet).remove(0).way, way);
+}
+
+#[tokio::test]
+async fn a_second_pass_begins_from_the_enlarged_picture_and_its_steps_count_on() {
+    let fleet = Fleet::start().await;
+    let hires = Some(Hires { width: 128, height: 96, strength: Some(0.5) });
+    let asked = GenerateRequest { hires, num_inference_steps: Some(8), rng: Rng::Cuda.into(), ..request() };
+    let (events, status) = fleet.all(asked).await;
+    assert!(status.is_none(), "{status:?}");
+    let steps = events.iter().filter_map(|event| if let Event::Step(step) = event { Some(step) } else { None });
+    let steps: Vec<(u32, u32)> = steps.map(|step| (step.step, step.of)).collect();
+    assert_eq!(steps, (1..=12).map(|step| (step, 12)).collect::<Vec<_>>());
+    assert_eq!(pixels(&events).dimensions(), (128, 96));
+
+    let denoised = fleet.behaviour.denoised.lock().unwrap().clone();
+    let sizes: Vec<_> = denoised.iter().map(|request| (request.latent_width, request.latent_height)).collect();
+    assert_eq!(sizes, [(8, 8), (16, 12)]);
+    assert!(denoised.iter().all(|request| request.rng() == Rng::Cuda && request.seed == 42));
+    let init = denoised[1].init.as_ref().unwrap();
+    assert_eq!((denoised[0].init.is_none(), init.strength, init.mask.is_none()), (true, 0.5, true));
+    // The fake decodes 90 everywhere, and its latents are that and the seed.
+    assert_eq!(first_value(init.latents.as_ref()), 132.0);
+    let encoded = fleet.behaviour.encoded.lock().unwrap().clone();
+    assert_eq!((encoded.len(), encoded[0].rng()), (1, Rng::Cuda));
+    assert_eq!(*fleet.behaviour.intermediate.lock().unwrap(), [true, false]);
+}
+
+#[tokio::test]
+async fn variations_are_of_one_seed_each_towards_another() {
+    let fleet = Fleet::start().await;
+    let asked =
+        GenerateRequest { num_images: Some(2), variation_strength: Some(0.25), variation_seed: Some(7), ..request() };
+    let (events, status) = fleet.all(asked).await;
+    assert!(status.is_none(), "{status:?}");
+    let Event::Started(started) = &events[0] else { panic!("{events:?}") };
+    assert_eq!(started.variation, Some(Variation { seed: 7, strength: 0.25 }));
+    let denoised = fleet.behaviour.denoised.lock().unwrap();
+    let mut towards: Vec<_> = denoised.iter().map(|request| (request.seed, request.variation.unwrap().seed)).collect();
+    towards.sort_unstable();
+    assert_eq!(towards, [(42, 7), (42, 8)]);
 }

@@ -86,16 +86,7 @@ impl Asked {
             return refuse("strength_way", message);
         }
         let strength = self.strength.unwrap_or(if self.mask_image { MASKED_STRENGTH } else { STRENGTH });
-        let init = Init { strength, way, masked: self.mask_image };
-        // A NaN is in no range.
-        if !(0.0..=1.0).contains(&strength) || init.steps(job.num_inference_steps) == 0 {
-            let least = 1.0 / f64::from(job.num_inference_steps);
-            let steps = job.num_inference_steps;
-            return refuse(
-                "strength",
-                format!("{strength} is not allowed, with {steps} steps it must be {least} to 1"),
-            );
-        }
-        Ok(Some(init))
+        let strength = super::strength("strength", strength, job.num_inference_steps)?;
+        Ok(Some(Init { strength, way, masked: self.mask_image }))
     }
 }

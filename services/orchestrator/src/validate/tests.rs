@@ -51,6 +51,54 @@ fn given_fields_are_kept() {
 }
 
 #[test]
+fn prompts_are_plain_unless_that_is_said() {
+    let said = |prompt_syntax| check(GenerateRequest { prompt_syntax, ..request() }).map(|job| job.prompt_syntax);
+    assert_eq!(said(0), Ok(PromptSyntax::Plain));
+    assert_eq!(said(1), Ok(PromptSyntax::Plain));
+    assert_eq!(said(2), Ok(PromptSyntax::Weighted));
+    assert_eq!(said(3), Err("prompt_syntax: 3 is not known, use PLAIN or WEIGHTED".into()));
+}
+
+#[test]
+fn noise_is_a_cpus_and_of_one_seed_unless_that_is_said() {
+    let said = |rng, variation_strength, variation_seed| {
+        check(GenerateRequest { rng, variation_strength, variation_seed, seed: Some(5), ..request() })
+    };
+    let job = said(0, Some(0.0), None).unwrap();
+    assert_eq!((job.rng, job.variation, job.image_seed(2)), (v1::Rng::Cpu, None, 7));
+    let job = said(2, Some(0.5), Some(u64::MAX)).unwrap();
+    let Some(v1::Variation { seed, strength }) = job.image_variation(2) else { panic!("no variation") };
+    assert_eq!((job.rng, job.image_seed(2), seed, strength), (v1::Rng::Cuda, 5, 1, 0.5));
+    assert_eq!(said(1, Some(1.0), None).unwrap().variation, Some(v1::Variation { seed: 1, strength: 1.0 }));
+    assert_eq!(said(3, None, None).unwrap_err(), "rng: 3 is not known, use CPU or CUDA");
+    assert_eq!(said(0, Some(1.5), None).unwrap_err(), "variation_strength: 1.5 is not allowed, it must be 0 to 1");
+    assert_eq!(
+        said(0, None, Some(9)).unwrap_err(),
+        "variation_seed: 9 does nothing without a variation_strength of more than 0, to 1"
+    );
+}
+
+#[test]
+fn a_second_pass_is_larger_and_has_steps_to_take() {
+    let said = |width, height, strength| {
+        let hires = Some(v1::Hires { width, height, strength });
+        check(GenerateRequest { hires, width: Some(128), height: Some(64), num_inference_steps: Some(10), ..request() })
+    };
+    let job = said(128, 256, None).unwrap();
+    assert_eq!((job.final_size(), job.hires_steps(), job.scaled_to_last(10)), ([128, 256], 7, 3));
+    assert_eq!(said(256, 256, Some(1.0)).unwrap().hires_steps(), 10);
+    assert_eq!(said(120, 256, None).unwrap_err(), "hires.width: 120 is not allowed, the first pass has 128 already");
+    assert_eq!(
+        said(256, 65, None).unwrap_err(),
+        "hires.height: 65 is not allowed, it must be a multiple of 8 from 64 to 512"
+    );
+    assert_eq!(
+        said(256, 256, Some(0.05)).unwrap_err(),
+        "hires.strength: 0.05 is not allowed, with 10 steps it must be 0.1 to 1"
+    );
+}
+
+#[test]
 fn each_wrong_field_is_named_with_its_value_and_its_range() {
     let long = format!("sampler: \"{}\"… is not known, use one of plms, ddim, euler", "x".repeat(80));
     let cases: Vec<(GenerateRequest, &str)> = vec![
@@ -172,14 +220,14 @@ fn what_a_request_says_of_its_picture_is_checked() {
 #[test]
 fn a_samplers_own_bounds_are_kept() {
     let mut model = fakes::model();
-    let cost = |sampler: &str, max_steps, sigma_spacings| v1::SamplerCost {
+    let cost = |sampler: &str, max_steps, spacings: &[&str]| v1::SamplerCost {
         sampler: sampler.into(),
         evaluations_per_step: 1,
         extra_evaluations: 0,
         max_steps,
-        sigma_spacings,
+        sigma_spacings: spacings.iter().map(|&name| name.into()).collect(),
     };
-    model.sampler_costs = vec![cost("plms", 1000, false), cost("euler", 50, true)];
+    model.sampler_costs = vec![cost("plms", 1000, &[]), cost("euler", 50, &["karras", "exponential"])];
     let check = |sampler: &str, steps, spacing: &str| {
         let request = GenerateRequest {
             sampler: sampler.into(),
@@ -195,10 +243,10 @@ fn a_samplers_own_bounds_are_kept() {
     assert_eq!(check("euler", 51, "").unwrap_err(), "num_inference_steps: 51 is not allowed, it must be 1 to 50");
     assert_eq!(
         check("plms", 4, "exponential").unwrap_err(),
-        "sigma_spacing: exponential is not for the sampler plms, which visits whole timesteps"
+        "sigma_spacing: \"exponential\" is not for the sampler plms, which has none"
     );
     assert_eq!(
         check("euler", 4, "linear").unwrap_err(),
-        "sigma_spacing: \"linear\" is not known, use karras or exponential, or leave it out"
+        "sigma_spacing: \"linear\" is not known, use one of karras, exponential"
     );
 }

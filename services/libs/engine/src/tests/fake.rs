@@ -154,7 +154,7 @@ pub(super) fn kinds(steps: usize) -> Vec<DenoiseRequest> {
 }
 
 pub(super) fn guided(prompt: f32, evaluations: usize) -> DenoiseRequest {
-    let guidance = Guidance { negative_prompt_embeds: vec![0.0; 6], scale: 7.5 };
+    let guidance = Guidance { tokens: 2, negative_prompt_embeds: vec![0.0; 6], scale: 7.5 };
     DenoiseRequest { guidance: Some(guidance), ..request(prompt, evaluations) }
 }
 

@@ -170,10 +170,7 @@ pub fn winograd(
     out: &mut MatrixMut<'_>,
 ) {
     let Image { batch, height, width, .. } = images[0];
-    assert!(
-        images.iter().all(|image| (image.batch, image.height, image.width) == (batch, height, width)),
-        "image sizes"
-    );
+    assert!(images.iter().all(|image| image.size() == images[0].size()), "image sizes");
     assert!(
         images.iter().map(|image| image.pixels.cols).eq(weights.channels.iter().copied()),
         "channels of each image"

@@ -15,8 +15,10 @@ use std::ops::Range;
 pub(super) struct Patches {
     parts: Vec<Part>,
     pub(super) grid: Grid,
-    pub(super) height: usize,
-    pub(super) width: usize,
+    /// Rows of a picture, and those of them above the first tile.
+    seen: usize,
+    above: usize,
+    width: usize,
     /// Words of a transformed tile, those of one product.
     pub(super) words: usize,
     /// Words from one transformed tile to the next: room for a whole register after the last channel, and an odd number of
@@ -39,7 +41,7 @@ unsafe impl Sync for Patches {}
 
 impl Patches {
     pub(super) fn new<E: Element>(images: &[Image<'_>], step: usize) -> Patches {
-        let Image { batch, height, width, .. } = images[0];
+        let Image { batch, height, width, above, .. } = images[0];
         let (mut words, mut most) = (0, 0);
         let part = |image: &Image<'_>| {
             let channels = image.pixels.cols;
@@ -51,7 +53,8 @@ impl Patches {
         let parts = images.iter().map(part).collect();
         let stride = ((words + LINE_WORDS).div_ceil(LINE_WORDS) | 1) * LINE_WORDS;
         let grid = Grid { batch, height: height.div_ceil(step), width: width.div_ceil(step) };
-        Patches { parts, grid, height, width, words, stride, zeros: Words::zeroed(most) }
+        let seen = images[0].seen();
+        Patches { parts, grid, seen, above, width, words, stride, zeros: Words::zeroed(most) }
     }
 }
 
@@ -90,15 +93,14 @@ impl<T: Transform<P, M>, E: Element, const P: usize, const M: usize> TransformTi
     /// `start` is the part's, the tile exists, and rows of `to` have room for the part's words and a register more.
     #[inline(always)]
     unsafe fn transform<A: Arch, S: Storage>(&self, part: &Part, start: *const S, tile: usize, to: *mut E::Stored) {
-        let Patches { height, width, grid, ref zeros, .. } = *self.patches;
+        let Patches { seen, above, width, grid, ref zeros, .. } = *self.patches;
         let [picture, y, x] = grid.at(tile);
         let pixel = |i: usize, j: usize| {
             // One more than the row and the column, as the patch starts before the tile.
-            let (row, column) = (y * T::STEP + i, x * T::STEP + j);
-            let inside = (1..=height).contains(&row) && (1..=width).contains(&column);
+            let (row, column) = (above + y * T::STEP + i, x * T::STEP + j);
+            let inside = (1..=seen).contains(&row) && (1..=width).contains(&column);
             // SAFETY: inside, the picture has the pixel.
-            let there =
-                || unsafe { start.add(((picture * height + row - 1) * width + column - 1) * part.source.stride) };
+            let there = || unsafe { start.add(((picture * seen + row - 1) * width + column - 1) * part.source.stride) };
             if inside { there() } else { zeros.as_ptr().cast() }
         };
         let pixels: [[*const S; P]; P] = std::array::from_fn(|i| std::array::from_fn(|j| pixel(i, j)));

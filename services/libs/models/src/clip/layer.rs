@@ -1,10 +1,23 @@
-//! One layer of the text tower: causal self-attention, then a feed-forward with QuickGELU.
+//! One layer of a CLIP tower, text or vision: self-attention, then a feed-forward with QuickGELU.
 
 use crate::LoadError;
 use crate::compute::{Activation, Backend, Epilogue, Mask, ModelError, Scope};
-use crate::config::ClipConfig;
 
-pub(super) struct EncoderLayer<B: Backend> {
+/// What the layers of a tower have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LayerSizes {
+    /// Features of a token.
+    pub(crate) width: usize,
+    /// Features within the feed-forward.
+    pub(crate) inner: usize,
+    pub(crate) heads: usize,
+    pub(crate) eps: f64,
+    /// Causal for text, none for pictures.
+    pub(crate) mask: Mask,
+}
+
+pub(crate) struct EncoderLayer<B: Backend> {
+    mask: Mask,
     layer_norm1: B::LayerNorm,
     attention: B::SelfAttention,
     out_proj: B::Linear,
@@ -14,23 +27,24 @@ pub(super) struct EncoderLayer<B: Backend> {
 }
 
 impl<B: Backend> EncoderLayer<B> {
-    pub(super) fn load(scope: &Scope<'_, B>, config: &ClipConfig) -> Result<Self, LoadError> {
-        let (width, heads) = (config.hidden_size, config.num_attention_heads);
+    pub(crate) fn load(scope: &Scope<'_, B>, sizes: LayerSizes) -> Result<Self, LoadError> {
+        let LayerSizes { width, inner, heads, eps, mask } = sizes;
         let attention = scope.enter("self_attn");
         let mlp = scope.enter("mlp");
         Ok(Self {
-            layer_norm1: scope.layer_norm("layer_norm1", width, config.layer_norm_eps)?,
+            mask,
+            layer_norm1: scope.layer_norm("layer_norm1", width, eps)?,
             attention: attention.self_attention(["q_proj", "k_proj", "v_proj"], width, heads, true)?,
             out_proj: attention.linear("out_proj", (width, width))?,
-            layer_norm2: scope.layer_norm("layer_norm2", width, config.layer_norm_eps)?,
-            fc1: mlp.linear("fc1", (width, config.intermediate_size))?,
-            fc2: mlp.linear("fc2", (config.intermediate_size, width))?,
+            layer_norm2: scope.layer_norm("layer_norm2", width, eps)?,
+            fc1: mlp.linear("fc1", (width, inner))?,
+            fc2: mlp.linear("fc2", (inner, width))?,
         })
     }
 
-    pub(super) fn forward(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor, ModelError> {
+    pub(crate) fn forward(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor, ModelError> {
         let h = backend.layer_norm(&self.layer_norm1, x)?;
-        let h = backend.self_attention(&self.attention, &h, Mask::Causal)?;
+        let h = backend.self_attention(&self.attention, &h, self.mask)?;
         let x = backend.linear(&self.out_proj, &h, Epilogue::add(x))?;
 
         let h = backend.layer_norm(&self.layer_norm2, &x)?;

@@ -1,12 +1,17 @@
-//! The seam itself: seventeen operations on a tensor type of the backend's own.
+//! The seam itself: twenty-two operations on a tensor type of the backend's own.
 //!
 //! Two kinds of tensor cross the seam. An *image* is `[batch, channels, height, width]`; *tokens* are `[batch, count, width]`.
 //! Those are shapes, not layouts: a backend that keeps images channels-last turns an image into tokens for free, and one
 //! with an arena gives a buffer back when its tensor drops. Whatever can be fused into the write-back of a matrix product
 //! or convolution arrives with it, as an [`Epilogue`]; a backend without fusion does it afterwards.
 //!
+//! An image may also lie in horizontal *bands*, so that it is never there as a whole: then each is an image of a batch of one, and a
+//! convolution is told which of its rows are [`Margins`].
+//!
 //! Weights are packed once, at load, and everything that decides how (stride, an upsampled input, gated outputs) is known then.
 //! A reduction may be blocked by the layer and the picture's size, never by the batch: rows are computed independently.
+
+use std::ops::Range;
 
 use super::ModelError;
 use crate::weights::WeightTensor;
@@ -23,6 +28,8 @@ pub trait Backend: Send + Sync + 'static {
     type Geglu: Send + Sync;
     /// Scale and shift of a group normalisation.
     type GroupNorm: Send + Sync;
+    /// What a group normalisation makes of one picture: mean and deviation of each group, ready to be applied.
+    type GroupMoments: Send + Sync;
     /// Scale and shift of a layer normalisation.
     type LayerNorm: Send + Sync;
     /// A table of vectors.
@@ -114,6 +121,19 @@ pub trait Backend: Send + Sync + 'static {
         size: (usize, usize),
     ) -> Result<Self::Tensor, ModelError>;
 
+    /// A band of an image: `x [1, in, margins.above + h + margins.below, w]` → what [`Backend::conv2d`], or [`Backend::upsample_conv2d`] to
+    /// twice the size, makes of the `h` rows between the margins where they stand in the image.
+    ///
+    /// A margin has no more rows than the packed padding on its side; rows that are missing are zeros, as at the image's edge. Where
+    /// the band begins at a multiple of four of the image's rows, a backend may promise the same bits as for the undivided image.
+    fn conv2d_band(
+        &self,
+        conv: &Self::Conv,
+        x: &Self::Tensor,
+        margins: Margins,
+        epilogue: Epilogue<'_, Self::Tensor>,
+    ) -> Result<Self::Tensor, ModelError>;
+
     /// Tokens `[b, n, in]` → `[b, n, out]`.
     fn linear(
         &self,
@@ -130,6 +150,20 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         norm: &Self::GroupNorm,
         x: &Self::Tensor,
+        activation: Activation,
+    ) -> Result<Self::Tensor, ModelError>;
+
+    /// The statistics by which [`Backend::group_norm`] normalises the image that `bands`, at least one of `[1, c, h, w]` each, are top to
+    /// bottom.
+    fn group_moments(&self, norm: &Self::GroupNorm, bands: &[&Self::Tensor]) -> Result<Self::GroupMoments, ModelError>;
+
+    /// Rows of an image by the statistics of all of it: `pieces`, `[1, c, h, w]` each, one under the other, normalised and then through
+    /// `activation`.
+    fn group_norm_rows(
+        &self,
+        norm: &Self::GroupNorm,
+        moments: &Self::GroupMoments,
+        pieces: &[&Self::Tensor],
         activation: Activation,
     ) -> Result<Self::Tensor, ModelError>;
 
@@ -170,6 +204,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Images `[b, c1, h, w]` and `[b, c2, h, w]` → `[b, c1 + c2, h, w]`.
     fn concat_channels(&self, first: &Self::Tensor, second: &Self::Tensor) -> Result<Self::Tensor, ModelError>;
+
+    /// Some rows of an image `[1, c, h, w]`, if possible without a copy.
+    fn rows(&self, image: &Self::Tensor, rows: Range<usize>) -> Result<Self::Tensor, ModelError>;
+
+    /// Images `[1, c, h, w]`, at least one, one under the other.
+    fn stack_rows(&self, pieces: &[&Self::Tensor]) -> Result<Self::Tensor, ModelError>;
 
     /// An image `[b, c, h, w]` as tokens `[b, h · w, c]`, row by row of pixels.
     fn image_to_tokens(&self, image: &Self::Tensor) -> Result<Self::Tensor, ModelError>;
@@ -239,6 +279,15 @@ impl<'a, T> Epilogue<'a, T> {
     pub fn channel_bias(bias: Option<&'a T>) -> Self {
         Self { channel_bias: bias, ..Self::rounded() }
     }
+}
+
+/// Rows of a band that belong to its neighbours: a convolution sees them and has no outputs there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Margins {
+    /// Before the band's own rows.
+    pub above: usize,
+    /// After them.
+    pub below: usize,
 }
 
 /// A pointwise function.

@@ -10,14 +10,16 @@ mod linear;
 mod norm;
 mod pointwise;
 
+use std::ops::Range;
+
 use candle_core::{DType, Device, Tensor};
 
 pub use attention::{KeysValues, SelfAttention};
 pub use conv::Conv;
 pub use linear::Linear;
-pub use norm::{GroupNorm, LayerNorm};
+pub use norm::{GroupMoments, GroupNorm, LayerNorm};
 
-use super::{Activation, Backend, ConvGeometry, Epilogue, Mask, ModelError};
+use super::{Activation, Backend, ConvGeometry, Epilogue, Margins, Mask, ModelError};
 use crate::weights::WeightTensor;
 
 /// candle on one device, in one number format.
@@ -33,6 +35,7 @@ impl Backend for Candle {
     type Linear = Linear;
     type Geglu = Linear;
     type GroupNorm = GroupNorm;
+    type GroupMoments = GroupMoments;
     type LayerNorm = LayerNorm;
     type Embedding = Tensor;
     type SelfAttention = SelfAttention;
@@ -120,6 +123,16 @@ impl Backend for Candle {
         Ok(pointwise::finish(conv.apply(&enlarged)?, Some(&conv.bias), &Epilogue::none())?)
     }
 
+    fn conv2d_band(
+        &self,
+        conv: &Conv,
+        x: &Tensor,
+        margins: Margins,
+        epilogue: Epilogue<'_, Tensor>,
+    ) -> Result<Tensor, ModelError> {
+        Ok(pointwise::finish(conv.apply_to_band(x, margins)?, Some(&conv.bias), &epilogue)?)
+    }
+
     fn linear(&self, linear: &Linear, x: &Tensor, epilogue: Epilogue<'_, Tensor>) -> Result<Tensor, ModelError> {
         Ok(pointwise::finish(linear.apply(x)?, linear.bias.as_ref(), &epilogue)?)
     }
@@ -131,6 +144,21 @@ impl Backend for Candle {
 
     fn group_norm(&self, norm: &GroupNorm, x: &Tensor, activation: Activation) -> Result<Tensor, ModelError> {
         Ok(pointwise::group_norm(norm, x, activation)?)
+    }
+
+    fn group_moments(&self, norm: &GroupNorm, bands: &[&Tensor]) -> Result<GroupMoments, ModelError> {
+        Ok(pointwise::group_moments(norm, bands)?)
+    }
+
+    fn group_norm_rows(
+        &self,
+        norm: &GroupNorm,
+        moments: &GroupMoments,
+        pieces: &[&Tensor],
+        activation: Activation,
+    ) -> Result<Tensor, ModelError> {
+        let x = self.stack_rows(pieces)?;
+        Ok(pointwise::group_norm_by(norm, moments, &x, activation)?)
     }
 
     fn layer_norm(&self, norm: &LayerNorm, x: &Tensor) -> Result<Tensor, ModelError> {
@@ -158,6 +186,14 @@ impl Backend for Candle {
 
     fn concat_channels(&self, first: &Tensor, second: &Tensor) -> Result<Tensor, ModelError> {
         Ok(Tensor::cat(&[first, second], 1)?)
+    }
+
+    fn rows(&self, image: &Tensor, rows: Range<usize>) -> Result<Tensor, ModelError> {
+        Ok(image.narrow(2, rows.start, rows.len())?)
+    }
+
+    fn stack_rows(&self, pieces: &[&Tensor]) -> Result<Tensor, ModelError> {
+        Ok(Tensor::cat(pieces, 2)?)
     }
 
     fn image_to_tokens(&self, image: &Tensor) -> Result<Tensor, ModelError> {

@@ -18,9 +18,10 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use darkroom_kernels::{Isa, Precision};
+use darkroom_kernels::{GroupScales, Isa, Precision};
 
 pub use attention::{KeysValues, SelfAttention};
 pub use conv::Conv;
@@ -29,7 +30,7 @@ pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
 pub use tensor::Tensor;
 
-use super::{Activation, Backend, ConvGeometry, Epilogue, Mask, ModelError};
+use super::{Activation, Backend, ConvGeometry, Epilogue, Margins, Mask, ModelError};
 use crate::weights::WeightTensor;
 use arena::Arena;
 use tensor::Grid;
@@ -47,6 +48,7 @@ impl Backend for Cpu {
     type Linear = Linear;
     type Geglu = Linear;
     type GroupNorm = GroupNorm;
+    type GroupMoments = GroupScales;
     type LayerNorm = LayerNorm;
     type Embedding = Embedding;
     type SelfAttention = SelfAttention;
@@ -135,11 +137,21 @@ impl Backend for Cpu {
     }
 
     fn conv2d(&self, conv: &Conv, x: &Tensor, epilogue: Epilogue<'_, Tensor>) -> Result<Tensor, ModelError> {
-        conv.apply(self, x, x.size()?, &epilogue)
+        conv.apply(self, x, x.size()?, Margins::default(), &epilogue)
     }
 
     fn upsample_conv2d(&self, conv: &Conv, x: &Tensor, size: (usize, usize)) -> Result<Tensor, ModelError> {
-        conv.apply(self, x, size, &Epilogue::none())
+        conv.apply(self, x, size, Margins::default(), &Epilogue::none())
+    }
+
+    fn conv2d_band(
+        &self,
+        conv: &Conv,
+        x: &Tensor,
+        margins: Margins,
+        epilogue: Epilogue<'_, Tensor>,
+    ) -> Result<Tensor, ModelError> {
+        conv.apply_to_band(self, x, margins, &epilogue)
     }
 
     fn linear(&self, linear: &Linear, x: &Tensor, epilogue: Epilogue<'_, Tensor>) -> Result<Tensor, ModelError> {
@@ -152,6 +164,20 @@ impl Backend for Cpu {
 
     fn group_norm(&self, norm: &GroupNorm, x: &Tensor, activation: Activation) -> Result<Tensor, ModelError> {
         norm.apply(self, x, activation)
+    }
+
+    fn group_moments(&self, norm: &GroupNorm, bands: &[&Tensor]) -> Result<GroupScales, ModelError> {
+        norm.moments(self, bands)
+    }
+
+    fn group_norm_rows(
+        &self,
+        _: &GroupNorm,
+        moments: &GroupScales,
+        pieces: &[&Tensor],
+        activation: Activation,
+    ) -> Result<Tensor, ModelError> {
+        norm::apply_to_rows(self, moments, pieces, activation)
     }
 
     fn layer_norm(&self, norm: &LayerNorm, x: &Tensor) -> Result<Tensor, ModelError> {
@@ -176,6 +202,14 @@ impl Backend for Cpu {
 
     fn concat_channels(&self, first: &Tensor, second: &Tensor) -> Result<Tensor, ModelError> {
         first.beside(second)
+    }
+
+    fn rows(&self, image: &Tensor, rows: Range<usize>) -> Result<Tensor, ModelError> {
+        image.band(rows)
+    }
+
+    fn stack_rows(&self, pieces: &[&Tensor]) -> Result<Tensor, ModelError> {
+        self.stacked(pieces)
     }
 
     fn image_to_tokens(&self, image: &Tensor) -> Result<Tensor, ModelError> {

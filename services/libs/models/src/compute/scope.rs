@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::{Backend, ConvGeometry};
+use super::{Backend, ConvGeometry, Outline};
 use crate::LoadError;
 use crate::weights::{WeightTensor, Weights};
 
@@ -11,20 +11,42 @@ use crate::weights::{WeightTensor, Weights};
 /// Every method looks the layer's tensors up by name and checks their shapes, so a network's `load` is its list of layers.
 pub struct Scope<'a, B> {
     backend: &'a B,
-    weights: &'a Weights,
+    tensors: Tensors<'a>,
     prefix: String,
+}
+
+/// Where tensors are looked up.
+#[derive(Clone, Copy)]
+enum Tensors<'a> {
+    Weights(&'a Weights),
+    /// Nowhere: it is only noted that they were asked for.
+    Outline(&'a Outline),
+}
+
+impl<'a> Tensors<'a> {
+    fn tensor(self, name: String, shape: &[usize]) -> Result<WeightTensor<'a>, LoadError> {
+        match self {
+            Self::Weights(weights) => weights.tensor(&name, shape),
+            Self::Outline(outline) => Ok(outline.tensor(name, shape)),
+        }
+    }
 }
 
 impl<'a, B: Backend> Scope<'a, B> {
     /// The whole of `weights`.
     pub fn root(backend: &'a B, weights: &'a Weights) -> Self {
-        Self { backend, weights, prefix: String::new() }
+        Self { backend, tensors: Tensors::Weights(weights), prefix: String::new() }
+    }
+
+    /// No weights: what a network asks for is noted.
+    pub(crate) fn outline(backend: &'a B, outline: &'a Outline) -> Self {
+        Self { backend, tensors: Tensors::Outline(outline), prefix: String::new() }
     }
 
     /// The weights below `name`, which may have dots and numbers.
     #[must_use]
     pub fn enter(&self, name: impl Display) -> Self {
-        Self { backend: self.backend, weights: self.weights, prefix: format!("{}{name}.", self.prefix) }
+        Self { backend: self.backend, tensors: self.tensors, prefix: format!("{}{name}.", self.prefix) }
     }
 
     /// A square convolution of side `kernel`.
@@ -58,6 +80,24 @@ impl<'a, B: Backend> Scope<'a, B> {
         let weight = self.tensor(name, "weight", &[outputs, inputs, 1, 1])?;
         let bias = self.tensor(name, "bias", &[outputs])?;
         Ok(self.backend.pack_linear(&weight, Some(&bias))?)
+    }
+
+    /// A convolution without a bias whose square kernels touch without overlapping, as the linear layer over a patch's values that it is:
+    /// inputs are `[channels, kernel, kernel]`, row-major.
+    pub fn patch_linear(
+        &self,
+        name: &str,
+        (channels, outputs): (usize, usize),
+        kernel: usize,
+    ) -> Result<B::Linear, LoadError> {
+        let mut weight = self.tensor(name, "weight", &[outputs, channels, kernel, kernel])?;
+        weight.shape = vec![outputs, channels * kernel * kernel];
+        Ok(self.backend.pack_linear(&weight, None)?)
+    }
+
+    /// The values of a tensor that is no layer, as they are.
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
+        Ok(self.tensors.tensor(format!("{}{name}", self.prefix), shape)?.to_f32())
     }
 
     /// A gated linear layer to `outputs` values and as many gates.
@@ -102,11 +142,28 @@ impl<'a, B: Backend> Scope<'a, B> {
 
     /// A table of vectors.
     pub fn embedding(&self, name: &str, entries: usize, width: usize) -> Result<B::Embedding, LoadError> {
+        self.embedding_with(name, entries, width, &[])
+    }
+
+    /// A table of vectors, and `more` of them behind it: `[any, width]`.
+    pub fn embedding_with(
+        &self,
+        name: &str,
+        entries: usize,
+        width: usize,
+        more: &[f32],
+    ) -> Result<B::Embedding, LoadError> {
         let table = self.tensor(name, "weight", &[entries, width])?;
+        if more.is_empty() {
+            return Ok(self.backend.pack_embedding(&table)?);
+        }
+        let mut values = table.to_f32();
+        values.extend(more);
+        let table = WeightTensor::from_f32(&values, &[values.len() / width, width]);
         Ok(self.backend.pack_embedding(&table)?)
     }
 
     fn tensor(&self, layer: &str, part: &str, shape: &[usize]) -> Result<WeightTensor<'a>, LoadError> {
-        self.weights.tensor(&format!("{}{layer}.{part}", self.prefix), shape)
+        self.tensors.tensor(format!("{}{layer}.{part}", self.prefix), shape)
     }
 }

@@ -5,12 +5,13 @@
 
 mod timings;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 pub use timings::{LayerGroup, Timings};
 
-use super::{Activation, Backend, ConvGeometry, Epilogue, Mask, ModelError};
+use super::{Activation, Backend, ConvGeometry, Epilogue, Margins, Mask, ModelError};
 use crate::weights::WeightTensor;
 
 /// `B` with a clock.
@@ -45,6 +46,7 @@ impl<B: Backend> Backend for Timed<B> {
     type Linear = B::Linear;
     type Geglu = B::Geglu;
     type GroupNorm = B::GroupNorm;
+    type GroupMoments = B::GroupMoments;
     type LayerNorm = B::LayerNorm;
     type Embedding = B::Embedding;
     type SelfAttention = B::SelfAttention;
@@ -61,6 +63,7 @@ impl<B: Backend> Backend for Timed<B> {
         geometry: ConvGeometry,
     ) -> Result<Self::Conv, ModelError> {
         let group = match weight.shape.last() {
+            _ if geometry.upsampled => LayerGroup::UpsampleConv,
             Some(1) => LayerGroup::Conv1x1,
             _ => LayerGroup::Conv3x3,
         };
@@ -142,7 +145,17 @@ impl<B: Backend> Backend for Timed<B> {
         x: &Self::Tensor,
         size: (usize, usize),
     ) -> Result<Self::Tensor, ModelError> {
-        self.time(LayerGroup::UpsampleConv, |backend| backend.upsample_conv2d(&conv.conv, x, size))
+        self.time(conv.group, |backend| backend.upsample_conv2d(&conv.conv, x, size))
+    }
+
+    fn conv2d_band(
+        &self,
+        conv: &Self::Conv,
+        x: &Self::Tensor,
+        margins: Margins,
+        epilogue: Epilogue<'_, Self::Tensor>,
+    ) -> Result<Self::Tensor, ModelError> {
+        self.time(conv.group, |backend| backend.conv2d_band(&conv.conv, x, margins, epilogue))
     }
 
     fn linear(
@@ -165,6 +178,20 @@ impl<B: Backend> Backend for Timed<B> {
         activation: Activation,
     ) -> Result<Self::Tensor, ModelError> {
         self.time(LayerGroup::Norm, |backend| backend.group_norm(norm, x, activation))
+    }
+
+    fn group_moments(&self, norm: &Self::GroupNorm, bands: &[&Self::Tensor]) -> Result<Self::GroupMoments, ModelError> {
+        self.time(LayerGroup::Norm, |backend| backend.group_moments(norm, bands))
+    }
+
+    fn group_norm_rows(
+        &self,
+        norm: &Self::GroupNorm,
+        moments: &Self::GroupMoments,
+        pieces: &[&Self::Tensor],
+        activation: Activation,
+    ) -> Result<Self::Tensor, ModelError> {
+        self.time(LayerGroup::Norm, |backend| backend.group_norm_rows(norm, moments, pieces, activation))
     }
 
     fn layer_norm(&self, norm: &Self::LayerNorm, x: &Self::Tensor) -> Result<Self::Tensor, ModelError> {
@@ -205,6 +232,14 @@ impl<B: Backend> Backend for Timed<B> {
 
     fn concat_channels(&self, first: &Self::Tensor, second: &Self::Tensor) -> Result<Self::Tensor, ModelError> {
         self.time(LayerGroup::Other, |backend| backend.concat_channels(first, second))
+    }
+
+    fn rows(&self, image: &Self::Tensor, rows: Range<usize>) -> Result<Self::Tensor, ModelError> {
+        self.time(LayerGroup::Other, |backend| backend.rows(image, rows))
+    }
+
+    fn stack_rows(&self, pieces: &[&Self::Tensor]) -> Result<Self::Tensor, ModelError> {
+        self.time(LayerGroup::Other, |backend| backend.stack_rows(pieces))
     }
 
     fn image_to_tokens(&self, image: &Self::Tensor) -> Result<Self::Tensor, ModelError> {

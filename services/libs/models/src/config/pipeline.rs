@@ -4,9 +4,10 @@ use super::Fields;
 use crate::error::LoadError;
 
 /// Pipelines that hold exactly Stable Diffusion v1's parts.
-const SAME_PARTS: [&str; 4] = [
+const SAME_PARTS: [&str; 5] = [
     "StableDiffusionPipeline",
     "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
     "StableDiffusionInpaintPipelineLegacy",
     "StableDiffusionPipelineSafe",
 ];

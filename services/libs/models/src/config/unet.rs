@@ -44,8 +44,8 @@ pub(super) const CHANNELS: std::ops::RangeInclusive<usize> = 1..=8192;
 pub(super) const LAYERS: std::ops::RangeInclusive<usize> = 1..=16;
 pub(super) const LATENT_CHANNELS: std::ops::RangeInclusive<usize> = 1..=64;
 
-const DOWN: [&str; 2] = ["CrossAttnDownBlock2D", "DownBlock2D"];
-const UP: [&str; 2] = ["CrossAttnUpBlock2D", "UpBlock2D"];
+pub(super) const DOWN: [&str; 2] = ["CrossAttnDownBlock2D", "DownBlock2D"];
+pub(super) const UP: [&str; 2] = ["CrossAttnUpBlock2D", "UpBlock2D"];
 
 impl UNetConfig {
     /// Reads and checks `unet/config.json`.

@@ -1,34 +1,44 @@
-//! PyTorch's normal noise on the CPU, so that a seed gives the latents that the reference gives.
-//!
-//! `torch.randn` has two ways. Sixteen values and more come from f32 uniforms in blocks of sixteen, the first half of a block
-//! making the radii and the second the angles of Box and Muller's transform; when the count is no multiple of sixteen, the
-//! last sixteen values are drawn anew over what stands there. Fewer values come one by one from f64 uniforms, two at a time,
-//! and a second one that is left over waits for the next such call.
+//! PyTorch's normal noise, so that a seed gives the latents that the reference gives, on a CPU or on a GPU.
 
+mod cpu;
 mod mt19937;
+mod philox;
+mod variation;
 
-use std::f32::consts::PI;
+use cpu::CpuGenerator;
+use philox::CudaGenerator;
+pub use variation::vary;
 
-use mt19937::Mt19937;
+/// Whose noise a seed stands for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Rng {
+    /// `torch.Generator("cpu")`. Its engine takes the lower 32 bits of a seed: seeds that differ above give the same noise.
+    #[default]
+    Cpu,
+    /// `torch.Generator("cuda")`, whatever this runs on.
+    Cuda,
+}
 
-/// Values that are transformed together, and the count from which that is done.
-const BLOCK: usize = 16;
-
-/// Draws what `torch.randn(n, generator=torch.Generator().manual_seed(seed))` draws, call after call, within 2e-6: PyTorch's
-/// vectorised logarithm and sine round otherwise on different processors.
+/// Draws what `torch.randn(n, generator=torch.Generator(rng).manual_seed(seed))` draws, call after call, within 2e-6: PyTorch's
+/// logarithm and sine round otherwise on different processors.
 #[derive(Clone)]
-pub struct Generator {
-    engine: Mt19937,
-    /// The second value of a pair of which only the first was wanted.
-    left_over: Option<f64>,
+pub struct Generator(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    // The Mersenne Twister's state is 2.5 KB.
+    Cpu(Box<CpuGenerator>),
+    Cuda(CudaGenerator),
 }
 
 impl Generator {
-    /// A generator at its start. PyTorch's engine takes the lower 32 bits of a seed, so seeds that differ above give the
-    /// same noise.
+    /// A generator at its start.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self { engine: Mt19937::new(seed as u32), left_over: None }
+    pub fn new(rng: Rng, seed: u64) -> Self {
+        Self(match rng {
+            Rng::Cpu => Kind::Cpu(Box::new(CpuGenerator::new(seed))),
+            Rng::Cuda => Kind::Cuda(CudaGenerator::new(seed)),
+        })
     }
 
     /// The next `n` values of unit normal noise: one call of `torch.randn`.
@@ -40,64 +50,19 @@ impl Generator {
 
     /// As [`Generator::randn`], into `values`.
     pub fn fill(&mut self, values: &mut [f32]) {
-        if values.len() < BLOCK {
-            values.iter_mut().for_each(|value| *value = self.next_normal() as f32);
-            return;
-        }
-        values.iter_mut().for_each(|value| *value = self.next_uniform());
-        let (blocks, rest) = values.as_chunks_mut::<BLOCK>();
-        blocks.iter_mut().for_each(box_muller);
-        if !rest.is_empty()
-            && let Some(last) = values.last_chunk_mut::<BLOCK>()
-        {
-            last.iter_mut().for_each(|value| *value = self.next_uniform());
-            box_muller(last);
+        match &mut self.0 {
+            Kind::Cpu(generator) => generator.fill(values),
+            Kind::Cuda(generator) => generator.fill(values),
         }
     }
 
     /// Passes over one call of [`Generator::randn`] with this `n`, at a fraction of its cost: how a request that goes on
     /// after an interruption reaches its next draw.
     pub fn skip(&mut self, n: usize) {
-        if n < BLOCK {
-            // Cheap already, and what is left over must be known.
-            for _ in 0..n {
-                self.next_normal();
-            }
-        } else {
-            self.engine.skip(if n.is_multiple_of(BLOCK) { n } else { n + BLOCK });
+        match &mut self.0 {
+            Kind::Cpu(generator) => generator.skip(n),
+            Kind::Cuda(generator) => generator.skip(),
         }
-    }
-
-    /// 24 random bits in `[0, 1)`.
-    fn next_uniform(&mut self) -> f32 {
-        (self.engine.next_u32() & 0x00ff_ffff) as f32 / (1 << 24) as f32
-    }
-
-    /// 53 random bits in `[0, 1)`; the first word is the upper half.
-    fn next_uniform_f64(&mut self) -> f64 {
-        let (high, low) = (u64::from(self.engine.next_u32()), u64::from(self.engine.next_u32()));
-        ((high << 32 | low) & ((1 << 53) - 1)) as f64 / (1_u64 << 53) as f64
-    }
-
-    fn next_normal(&mut self) -> f64 {
-        if let Some(value) = self.left_over.take() {
-            return value;
-        }
-        let angle = 2.0 * std::f64::consts::PI * self.next_uniform_f64();
-        let radius = (-2.0 * (-self.next_uniform_f64()).ln_1p()).sqrt();
-        self.left_over = Some(radius * angle.sin());
-        radius * angle.cos()
-    }
-}
-
-/// Box and Muller's transform of sixteen uniforms to sixteen normals, in f32 as PyTorch does it.
-fn box_muller(block: &mut [f32; BLOCK]) {
-    let (first, second) = block.split_at_mut(BLOCK / 2);
-    for (a, b) in first.iter_mut().zip(second) {
-        // `1 − u` is never 0, where the logarithm would be infinite.
-        let radius = (-2.0 * (1.0 - *a).ln()).sqrt();
-        let angle = 2.0 * PI * *b;
-        (*a, *b) = (radius * angle.cos(), radius * angle.sin());
     }
 }
 
@@ -107,14 +72,16 @@ mod tests {
 
     #[test]
     fn skipping_a_call_is_making_it_without_looking() {
-        for sizes in [vec![16], vec![17], vec![5], vec![5, 17, 2, 1], vec![64, 1000, 3]] {
-            let (mut drawn, mut skipped) = (Generator::new(9), Generator::new(9));
-            for &n in &sizes {
-                drawn.randn(n);
-                skipped.skip(n);
+        for rng in [Rng::Cpu, Rng::Cuda] {
+            for sizes in [vec![16], vec![17], vec![5], vec![5, 17, 2, 1], vec![64, 1000, 3]] {
+                let (mut drawn, mut skipped) = (Generator::new(rng, 9), Generator::new(rng, 9));
+                for &n in &sizes {
+                    drawn.randn(n);
+                    skipped.skip(n);
+                }
+                assert_eq!(drawn.randn(3), skipped.randn(3), "{rng:?} {sizes:?}");
+                assert_eq!(drawn.randn(40), skipped.randn(40), "{rng:?} {sizes:?}");
             }
-            assert_eq!(drawn.randn(3), skipped.randn(3), "{sizes:?}");
-            assert_eq!(drawn.randn(40), skipped.randn(40), "{sizes:?}");
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::error::LoadError;
 use crate::weights::Blob;
 
 /// The files of a diffusers folder, by their path within it.
+#[derive(Clone)]
 pub(crate) enum Files {
     /// A folder on disk.
     Disk(PathBuf),

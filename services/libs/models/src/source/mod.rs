@@ -2,6 +2,7 @@
 
 mod files;
 mod latent_rgb;
+mod safety;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ use crate::weights::{Part, SingleFile, Weights, folder_weights};
 
 pub(crate) use files::Files;
 pub use latent_rgb::LatentRgb;
+pub use safety::SafetySource;
 
 /// How a model is to be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -187,6 +189,22 @@ impl ModelSource {
         }
     }
 
+    /// The files of a folder.
+    pub(crate) fn files(&self) -> Option<&Files> {
+        match &self.layout {
+            Layout::Folder(files) => Some(files),
+            Layout::Single(_) => None,
+        }
+    }
+
+    /// The file, where the model is one.
+    pub(crate) fn single_file(&self) -> Option<&SingleFile> {
+        match &self.layout {
+            Layout::Folder(_) => None,
+            Layout::Single(single) => Some(single),
+        }
+    }
+
     fn config<C>(
         &self,
         path: &str,
@@ -201,7 +219,7 @@ impl ModelSource {
 
     fn weights(&self, part: Part) -> Result<Weights, LoadError> {
         match &self.layout {
-            Layout::Folder(files) => folder_weights(files, part),
+            Layout::Folder(files) => folder_weights(files, folder_of(part), part),
             Layout::Single(single) => single.part(part, self.options.ema),
         }
     }
@@ -238,6 +256,16 @@ fn present<T>(part: Result<T, LoadError>) -> Result<Option<T>, LoadError> {
         Ok(part) => Ok(Some(part)),
         Err(LoadError::Incomplete { .. }) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Where a model folder holds a part.
+pub(crate) fn folder_of(part: Part) -> &'static str {
+    match part {
+        Part::TextEncoder => "text_encoder/",
+        Part::Unet => "unet/",
+        Part::Vae => "vae/",
+        Part::SafetyChecker => "safety_checker/",
     }
 }
 

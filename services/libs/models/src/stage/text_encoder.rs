@@ -10,6 +10,7 @@ use crate::compute::cpu::Cpu;
 use crate::compute::timed::{Timed, Timings};
 use crate::compute::{Backend, ComputeOptions, Device, ModelError, Scope};
 use crate::config::ClipConfig;
+use crate::inversion::Inversions;
 use crate::source::ModelSource;
 
 /// CLIP's text tower.
@@ -41,9 +42,21 @@ pub fn load_text_encoder(
     source: &ModelSource,
     options: &ComputeOptions,
 ) -> Result<Box<dyn TextEncoderModel>, LoadError> {
+    load_text_encoder_with(source, options, &Inversions::default())
+}
+
+/// As [`load_text_encoder`], with the vectors of `inversions`: their ids follow the vocabulary's, and its revision covers them.
+///
+/// # Errors
+/// As [`load_text_encoder`].
+pub fn load_text_encoder_with(
+    source: &ModelSource,
+    options: &ComputeOptions,
+    inversions: &Inversions,
+) -> Result<Box<dyn TextEncoderModel>, LoadError> {
     match options.device {
-        Device::Cpu => build(Cpu::open(options)?, source, options),
-        Device::Cuda(_) | Device::Metal => build(Candle::open(options)?, source, options),
+        Device::Cpu => build(Cpu::open(options)?, source, options, inversions),
+        Device::Cuda(_) | Device::Metal => build(Candle::open(options)?, source, options, inversions),
     }
 }
 
@@ -59,7 +72,7 @@ pub fn load_text_encoder_timed(
     timings: &Arc<Timings>,
 ) -> Result<Box<dyn TextEncoderModel>, LoadError> {
     match options.device {
-        Device::Cpu => build(Timed::new(Cpu::open(options)?, timings), source, options),
+        Device::Cpu => build(Timed::new(Cpu::open(options)?, timings), source, options, &Inversions::default()),
         Device::Cuda(_) | Device::Metal => load_text_encoder(source, options),
     }
 }
@@ -68,17 +81,26 @@ fn build<B: Backend>(
     backend: B,
     source: &ModelSource,
     options: &ComputeOptions,
+    inversions: &Inversions,
 ) -> Result<Box<dyn TextEncoderModel>, LoadError> {
     let (config, weights) = source.text_encoder()?;
-    let network = TextEncoder::load(&Scope::root(&backend, &weights), &config)?;
+    let vectors = inversions.vectors();
+    let network = TextEncoder::load(&Scope::root(&backend, &weights), &config, &vectors)?;
     weights.finish();
-    Ok(Box::new(TextEncoderStage { identity: Identity::new(&weights, options), backend, config, network }))
+    let mut identity = Identity::new(&weights, options);
+    if !inversions.is_empty() {
+        identity.revision = identity.revision_with(&inversions.digest());
+    }
+    let vocabulary = config.vocab_size + vectors.len() / config.hidden_size;
+    Ok(Box::new(TextEncoderStage { identity, backend, config, vocabulary, network }))
 }
 
 struct TextEncoderStage<B: Backend> {
     identity: Identity,
     backend: B,
     config: ClipConfig,
+    /// Ids of tokens, and of inversions' vectors behind them.
+    vocabulary: usize,
     network: TextEncoder<B>,
 }
 
@@ -107,7 +129,7 @@ impl<B: Backend> TextEncoderModel for TextEncoderStage<B> {
 
 impl<B: Backend> TextEncoderStage<B> {
     fn check(&self, token_ids: &[Vec<u32>], count: usize, clip_skip: usize) -> Result<(), ModelError> {
-        let (most, vocabulary) = (self.max_tokens(), self.config.vocab_size);
+        let (most, vocabulary) = (self.max_tokens(), self.vocabulary);
         if count == 0 || count > most {
             return Err(ModelError::input("token_ids", format!("has rows of {count} tokens; expected 1 to {most}")));
         }

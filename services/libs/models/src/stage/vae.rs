@@ -1,5 +1,6 @@
 //! The autoencoder as its service sees it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Identity, LoadedModel, check_length};
@@ -10,7 +11,7 @@ use crate::compute::timed::{Timed, Timings};
 use crate::compute::{Backend, ComputeOptions, Device, ModelError, Scope};
 use crate::config::VaeConfig;
 use crate::source::ModelSource;
-use crate::vae::Vae;
+use crate::vae::{Division, Vae};
 
 /// Bounds of the log-variance, as the reference clamps it.
 const LOGVAR: std::ops::RangeInclusive<f32> = -30.0..=20.0;
@@ -29,6 +30,10 @@ pub trait VaeModel: LoadedModel {
     /// # Errors
     /// [`ModelError::Input`] when the length does not fit or a side is no multiple of the factor.
     fn encode(&mut self, image: &[f32], height: usize, width: usize) -> Result<Posterior, ModelError>;
+
+    /// Changes from [`Division::default`] when and how pictures are divided: how much memory they take, and nothing of what comes out but
+    /// a GPU's last digits.
+    fn divide(&mut self, division: Division);
 
     /// Pixels along one side of a latent; 8 in v1.
     fn factor(&self) -> usize;
@@ -85,7 +90,8 @@ fn build<B: Backend>(
     let (config, weights) = source.vae()?;
     let network = Vae::load(&Scope::root(&backend, &weights), &config)?;
     weights.finish();
-    Ok(Box::new(VaeStage { identity: Identity::new(&weights, options), backend, config, network }))
+    let (identity, division) = (Identity::new(&weights, options), Division::default());
+    Ok(Box::new(VaeStage { identity, backend, config, network, division }))
 }
 
 struct VaeStage<B: Backend> {
@@ -93,6 +99,7 @@ struct VaeStage<B: Backend> {
     backend: B,
     config: VaeConfig,
     network: Vae<B>,
+    division: Division,
 }
 
 impl<B: Backend> VaeModel for VaeStage<B> {
@@ -102,8 +109,23 @@ impl<B: Backend> VaeModel for VaeStage<B> {
         let scale = self.config.scaling_factor as f32;
         let unscaled: Vec<f32> = latents.iter().map(|value| value / scale).collect();
         let z = self.backend.upload_image(&unscaled, [1, channels, height, width])?;
-        let Self { backend, network, .. } = &*self;
-        backend.pass(|| backend.download(&network.decode(backend, &z)?))
+        let Self { backend, network, division, config, .. } = &*self;
+        let (height, width) = (height * config.factor(), width * config.factor());
+        if !division.divides(height, width) {
+            return backend.pass(|| backend.download(&network.decode(backend, &z)?));
+        }
+        let mut picture = vec![0.0; config.out_channels * height * width];
+        backend.pass(|| {
+            network.decode_in_bands(backend, &z, *division, |rows, band| {
+                let inside = rows.start * width..rows.end * width;
+                let band = backend.download(&band)?;
+                for (plane, band) in picture.chunks_exact_mut(height * width).zip(band.chunks_exact(inside.len())) {
+                    plane[inside.clone()].copy_from_slice(band);
+                }
+                Ok(())
+            })
+        })?;
+        Ok(picture)
     }
 
     fn encode(&mut self, image: &[f32], height: usize, width: usize) -> Result<Posterior, ModelError> {
@@ -114,12 +136,27 @@ impl<B: Backend> VaeModel for VaeStage<B> {
             let problem = format!("is {width}x{height}; expected multiples of {factor}");
             return Err(ModelError::input("image", problem));
         }
-        let x = self.backend.upload_image(image, [1, channels, height, width])?;
-        let Self { backend, network, .. } = &*self;
-        let mut mean = backend.pass(|| backend.download(&network.encode(backend, &x)?))?;
+        let Self { backend, network, division, .. } = &*self;
+        let mut mean = if division.divides(height, width) {
+            let rows_of = |rows: Range<usize>| {
+                let inside = rows.start * width..rows.end * width;
+                let planes = image.chunks_exact(height * width).flat_map(|plane| &plane[inside.clone()]);
+                let values: Vec<f32> = planes.copied().collect();
+                backend.upload_image(&values, [1, channels, rows.len(), width])
+            };
+            let encode = || network.encode_in_bands(backend, (height, width), *division, rows_of);
+            backend.pass(|| backend.download(&encode()?))?
+        } else {
+            let x = backend.upload_image(image, [1, channels, height, width])?;
+            backend.pass(|| backend.download(&network.encode(backend, &x)?))?
+        };
         let logvar = mean.split_off(mean.len() / 2);
         let std = logvar.iter().map(|value| (0.5 * value.clamp(*LOGVAR.start(), *LOGVAR.end())).exp()).collect();
         Ok(Posterior { mean, std })
+    }
+
+    fn divide(&mut self, division: Division) {
+        self.division = division;
     }
 
     fn factor(&self) -> usize {

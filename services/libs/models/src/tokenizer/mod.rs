@@ -1,12 +1,19 @@
 //! CLIP's tokenizer: a prompt becomes as many token ids as the text tower has positions.
 
+mod inversions;
 mod pipeline;
 mod vocabulary;
+
+use std::ops::Range;
 
 use crate::config::ClipConfig;
 use crate::error::LoadError;
 use crate::source::Files;
 use vocabulary::Vocabulary;
+pub(crate) use vocabulary::{CLIPS_CONFIG, CLIPS_FILES};
+
+/// The token of a comma that no sign follows.
+const COMMA: &str = ",</w>";
 
 /// Turns prompts into token ids, as transformers' `CLIPTokenizer` does.
 pub struct Tokenizer {
@@ -15,6 +22,16 @@ pub struct Tokenizer {
     eos: u32,
     pad: u32,
     length: usize,
+    /// A comma that ends a word.
+    comma: Option<u32>,
+    known: inversions::Known,
+}
+
+/// One token of a text, or the vectors of an inversion that stands there.
+pub(crate) struct Piece {
+    pub(crate) ids: Range<u32>,
+    /// The byte that it begins at.
+    pub(crate) start: usize,
 }
 
 /// A prompt's tokens.
@@ -39,6 +56,11 @@ impl Tokenizer {
         Self::new(Vocabulary::clip(file)?, config)
     }
 
+    /// Whether the vocabulary of a folder is CLIP's own.
+    pub(crate) fn is_clips(files: &Files) -> Result<bool, LoadError> {
+        Ok(Vocabulary::from_folder(files)?.same_as(&Vocabulary::clip(files.name())?))
+    }
+
     /// The vocabulary of a `tokenizer.json`.
     #[cfg(feature = "fuzzing")]
     pub(crate) fn from_json(blob: &crate::weights::Blob, config: &ClipConfig) -> Result<Self, LoadError> {
@@ -49,8 +71,10 @@ impl Tokenizer {
         vocabulary.check_fits(config.vocab_size)?;
         let (bos, eos, pad) =
             (vocabulary.id(&vocabulary.bos)?, vocabulary.id(&vocabulary.eos)?, vocabulary.id(&vocabulary.pad)?);
+        let comma = vocabulary.tokens.get(COMMA).copied();
         let pipeline = pipeline::build(vocabulary)?;
-        Ok(Self { pipeline, bos, eos, pad, length: config.max_position_embeddings })
+        let known = inversions::Known::default();
+        Ok(Self { pipeline, bos, eos, pad, length: config.max_position_embeddings, comma, known })
     }
 
     /// Tokens of every encoded prompt, with start, end and padding: the positions of the text tower.
@@ -63,18 +87,31 @@ impl Tokenizer {
     #[must_use]
     pub fn encode(&self, text: &str) -> Tokenized {
         let room = self.length - 2;
-        // Byte-level tokens spell any text, so there is nothing to fail on; if there were, the text would be reported as
-        // dropped rather than lost.
-        let Ok(encoding) = self.pipeline.encode(text, false) else {
-            return Tokenized { ids: self.framed(&[]), token_count: 0, dropped_text: text.trim().to_owned() };
-        };
-        let tokens = encoding.get_ids();
-        let dropped = encoding.get_offsets().get(room).map_or("", |(start, _)| tail(text, *start));
-        let ids = self.framed(&tokens[..tokens.len().min(room)]);
-        Tokenized { ids, token_count: tokens.len(), dropped_text: dropped.trim().to_owned() }
+        let pieces = self.pieces(text);
+        let token_count = pieces.iter().map(|piece| piece.ids.len()).sum();
+        // A text that has no tokens would be one that could not be read: it is reported, not lost.
+        let mut dropped = if pieces.is_empty() { text } else { "" };
+        let mut tokens = Vec::with_capacity(room);
+        for piece in pieces {
+            let left = room - tokens.len();
+            let start = piece.start;
+            let is_whole = piece.ids.len() <= left;
+            tokens.extend(piece.ids.take(left));
+            if !is_whole {
+                dropped = tail(text, start);
+                break;
+            }
+        }
+        Tokenized { ids: self.framed(&tokens), token_count, dropped_text: dropped.trim().to_owned() }
     }
 
-    fn framed(&self, tokens: &[u32]) -> Vec<u32> {
+    /// Whether it is a comma, behind which a text may be parted.
+    pub(crate) fn is_comma(&self, piece: &Piece) -> bool {
+        piece.ids.len() == 1 && Some(piece.ids.start) == self.comma
+    }
+
+    /// At most `length - 2` tokens between the start token and the end token, and padding.
+    pub(crate) fn framed(&self, tokens: &[u32]) -> Vec<u32> {
         let mut ids = vec![self.pad; self.length];
         ids[0] = self.bos;
         ids[1..=tokens.len()].copy_from_slice(tokens);
@@ -84,7 +121,7 @@ impl Tokenizer {
 }
 
 /// `text` from `start` on; a token may begin within a character, which then belongs to what was dropped.
-fn tail(text: &str, start: usize) -> &str {
+pub(crate) fn tail(text: &str, start: usize) -> &str {
     let start = (0..=start.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     &text[start..]
 }

@@ -15,6 +15,16 @@ const MAX_BYTES: usize = 32 << 20;
 const BOS: &str = "<|startoftext|>";
 const EOS: &str = "<|endoftext|>";
 
+/// CLIP's vocabulary as the files of a folder.
+pub(crate) const CLIPS_FILES: [(&str, &[u8]); 3] = [
+    ("vocab.json", include_bytes!("../../assets/clip-tokenizer/vocab.json")),
+    ("merges.txt", include_bytes!("../../assets/clip-tokenizer/merges.txt")),
+    ("special_tokens_map.json", include_bytes!("../../assets/clip-tokenizer/special_tokens_map.json")),
+];
+
+/// What `tokenizer_config.json` says of it, the length of a text for which the model was made left aside.
+pub(crate) const CLIPS_CONFIG: &[u8] = include_bytes!("../../assets/clip-tokenizer/tokenizer_config.json");
+
 type Tokens = HashMap<String, u32>;
 type Merges = Vec<(String, String)>;
 
@@ -32,8 +42,7 @@ pub(super) struct Vocabulary {
 impl Vocabulary {
     /// CLIP's vocabulary, which ships with us (`assets/clip-tokenizer`, MIT).
     pub(super) fn clip(file: &str) -> Result<Self, LoadError> {
-        let tokens = include_bytes!("../../assets/clip-tokenizer/vocab.json");
-        let merges = include_bytes!("../../assets/clip-tokenizer/merges.txt");
+        let (tokens, merges) = (CLIPS_FILES[0].1, CLIPS_FILES[1].1);
         let (bos, eos, pad) = (BOS.into(), EOS.into(), EOS.into());
         let tokens = parse_tokens(file, &parse_json(file, tokens)?)?;
         Ok(Self { file: file.into(), tokens, merges: parse_merges(file, merges)?, bos, eos, pad })
@@ -70,6 +79,12 @@ impl Vocabulary {
     pub(super) fn from_json(blob: &Blob) -> Result<Self, LoadError> {
         let (tokens, merges) = parse_model(blob)?;
         Ok(Self { file: blob.file().to_owned(), tokens, merges, bos: BOS.into(), eos: EOS.into(), pad: EOS.into() })
+    }
+
+    /// Whether both turn every text into the same tokens.
+    pub(super) fn same_as(&self, other: &Self) -> bool {
+        let special = |vocabulary: &Self| [vocabulary.bos.clone(), vocabulary.eos.clone(), vocabulary.pad.clone()];
+        self.tokens == other.tokens && self.merges == other.merges && special(self) == special(other)
     }
 
     /// The id of a special token.

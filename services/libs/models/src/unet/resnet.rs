@@ -5,12 +5,12 @@ use crate::LoadError;
 use crate::compute::{Activation, Backend, ConvGeometry, Epilogue, ModelError, Scope};
 
 pub(crate) struct ResnetBlock<B: Backend> {
-    norm1: B::GroupNorm,
-    conv1: B::Conv,
+    pub(crate) norm1: B::GroupNorm,
+    pub(crate) conv1: B::Conv,
     time_emb_proj: Option<B::Linear>,
-    norm2: B::GroupNorm,
-    conv2: B::Conv,
-    conv_shortcut: Option<B::Conv>,
+    pub(crate) norm2: B::GroupNorm,
+    pub(crate) conv2: B::Conv,
+    pub(crate) conv_shortcut: Option<B::Conv>,
 }
 
 /// The sizes of a residual block.

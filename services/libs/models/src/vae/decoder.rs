@@ -8,16 +8,18 @@ use crate::config::VaeConfig;
 use crate::unet::resnet::ResnetBlock;
 
 pub(super) struct Decoder<B: Backend> {
-    conv_in: B::Conv,
-    mid_block: MidBlock<B>,
-    up_blocks: Vec<UpBlock<B>>,
-    conv_norm_out: B::GroupNorm,
-    conv_out: B::Conv,
+    pub(super) conv_in: B::Conv,
+    pub(super) mid_block: MidBlock<B>,
+    pub(super) up_blocks: Vec<UpBlock<B>>,
+    pub(super) conv_norm_out: B::GroupNorm,
+    pub(super) conv_out: B::Conv,
 }
 
-struct UpBlock<B: Backend> {
-    resnets: Vec<ResnetBlock<B>>,
-    upsampler: Option<B::Conv>,
+pub(super) struct UpBlock<B: Backend> {
+    /// That it puts out.
+    pub(super) channels: usize,
+    pub(super) resnets: Vec<ResnetBlock<B>>,
+    pub(super) upsampler: Option<B::Conv>,
 }
 
 impl<B: Backend> Decoder<B> {
@@ -60,6 +62,7 @@ impl<B: Backend> UpBlock<B> {
         };
         let enlarge = || scope.conv("upsamplers.0.conv", (channels, channels), 3, ConvGeometry::upsampled());
         Ok(Self {
+            channels,
             resnets: (0..=config.layers_per_block).map(resnet).collect::<Result<_, _>>()?,
             upsampler: (level > 0).then(enlarge).transpose()?,
         })

@@ -8,16 +8,18 @@ use crate::config::VaeConfig;
 use crate::unet::resnet::ResnetBlock;
 
 pub(super) struct Encoder<B: Backend> {
-    conv_in: B::Conv,
-    down_blocks: Vec<DownBlock<B>>,
-    mid_block: MidBlock<B>,
-    conv_norm_out: B::GroupNorm,
-    conv_out: B::Conv,
+    pub(super) conv_in: B::Conv,
+    pub(super) down_blocks: Vec<DownBlock<B>>,
+    pub(super) mid_block: MidBlock<B>,
+    pub(super) conv_norm_out: B::GroupNorm,
+    pub(super) conv_out: B::Conv,
 }
 
-struct DownBlock<B: Backend> {
-    resnets: Vec<ResnetBlock<B>>,
-    downsampler: Option<B::Conv>,
+pub(super) struct DownBlock<B: Backend> {
+    /// That it puts out.
+    pub(super) channels: usize,
+    pub(super) resnets: Vec<ResnetBlock<B>>,
+    pub(super) downsampler: Option<B::Conv>,
 }
 
 impl<B: Backend> Encoder<B> {
@@ -58,6 +60,7 @@ impl<B: Backend> DownBlock<B> {
         let halve = || scope.conv("downsamplers.0.conv", (channels, channels), 3, ConvGeometry::halving_asymmetric());
         let is_last = level + 1 == config.block_out_channels.len();
         Ok(Self {
+            channels,
             resnets: (0..config.layers_per_block).map(resnet).collect::<Result<_, _>>()?,
             downsampler: (!is_last).then(halve).transpose()?,
         })

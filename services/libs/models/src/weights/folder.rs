@@ -13,22 +13,31 @@ const MAX_INDEX_BYTES: usize = 16 << 20;
 /// The most shards a part may have.
 const MAX_SHARDS: usize = 1024;
 
-/// Finds and opens the weights of a part: safetensors before `.bin`, plain before fp16, whole before sharded.
-pub(crate) fn folder_weights(files: &Files, part: Part) -> Result<Weights, LoadError> {
-    let (folder, stem) = match part {
-        Part::TextEncoder => ("text_encoder", "model"),
-        Part::Unet => ("unet", "diffusion_pytorch_model"),
-        Part::Vae => ("vae", "diffusion_pytorch_model"),
+/// Finds and opens the weights of a part in its folder, which is empty or has a slash at its end: safetensors before `.bin`, plain
+/// before fp16, whole before sharded.
+pub(crate) fn folder_weights(files: &Files, folder: &str, part: Part) -> Result<Weights, LoadError> {
+    let (file, tensors) = folder_tensors(files, folder, part)?;
+    Ok(gather(&file, part, tensors))
+}
+
+/// As [`folder_weights`], all tensors under the names that they have there, and the file.
+pub(crate) fn folder_tensors(
+    files: &Files,
+    folder: &str,
+    part: Part,
+) -> Result<(String, Vec<(String, Stored)>), LoadError> {
+    // transformers and diffusers call their files otherwise.
+    let (stem, pickle) = match part {
+        Part::TextEncoder | Part::SafetyChecker => ("model", "pytorch_model"),
+        Part::Unet | Part::Vae => ("diffusion_pytorch_model", "diffusion_pytorch_model"),
     };
-    // transformers calls its pickles otherwise.
-    let pickle = if part == Part::TextEncoder { "pytorch_model" } else { stem };
     let candidates = [(stem, "safetensors"), (pickle, "bin")].into_iter().flat_map(|(stem, ending)| {
         ["", ".fp16"].into_iter().flat_map(move |variant| {
-            let whole = format!("{folder}/{stem}{variant}.{ending}");
+            let whole = format!("{folder}{stem}{variant}.{ending}");
             // diffusers puts the variant behind "index", transformers before the ending: both are seen.
             let shards = [
-                format!("{folder}/{stem}.{ending}.index{variant}.json"),
-                format!("{folder}/{stem}{variant}.{ending}.index.json"),
+                format!("{folder}{stem}.{ending}.index{variant}.json"),
+                format!("{folder}{stem}{variant}.{ending}.index.json"),
             ];
             std::iter::once(whole).chain(shards)
         })
@@ -40,15 +49,16 @@ pub(crate) fn folder_weights(files: &Files, part: Part) -> Result<Weights, LoadE
         } else {
             single::read_tensors(&blob)?
         };
-        return Ok(gather(blob.file(), part, tensors));
+        return Ok((blob.file().to_owned(), tensors));
     }
+    let place = if folder.is_empty() { String::new() } else { format!(" in {}", folder.trim_end_matches('/')) };
     let what =
-        format!("holds no weights in {folder}: expected {stem}.safetensors, its .fp16 variant, shards or {pickle}.bin");
+        format!("holds no weights{place}: expected {stem}.safetensors, its .fp16 variant, shards or {pickle}.bin");
     Err(LoadError::incomplete(files.name(), what))
 }
 
 fn gather(file: &str, part: Part, tensors: Vec<(String, Stored)>) -> Weights {
-    let useful = tensors.into_iter().filter(|(name, _)| !names::is_known_extra(name));
+    let useful = tensors.into_iter().filter(|(name, _)| names::is_useful(part, name));
     let renamed = useful.map(|(name, stored)| {
         let name = names::from_diffusers(part, &name);
         let stored = names::reshaped(part, &name, stored);
@@ -75,7 +85,7 @@ fn read_shards(files: &Files, folder: &str, file: &str, index: &[u8]) -> Result<
         if shard.contains(['/', '\\']) || shard.starts_with('.') {
             return Err(malformed(format!("shard {shard:?} is not the name of a file beside it")));
         }
-        let blob = files.open(&format!("{folder}/{shard}"))?;
+        let blob = files.open(&format!("{folder}{shard}"))?;
         let blob =
             blob.ok_or_else(|| LoadError::incomplete(file, format!("names the shard {shard}, which is missing")))?;
         tensors.extend(single::read_tensors(&blob)?);

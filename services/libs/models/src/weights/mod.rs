@@ -12,7 +12,7 @@ mod blob;
 mod checkpoint;
 mod dtype;
 mod folder;
-mod names;
+pub(crate) mod names;
 mod revision;
 mod safetensors;
 mod single;
@@ -20,6 +20,7 @@ mod stored;
 mod tensor;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
@@ -28,22 +29,33 @@ use crate::error::{LoadError, shown};
 
 pub(crate) use blob::Blob;
 pub use dtype::Dtype;
-pub(crate) use folder::folder_weights;
-pub(crate) use single::SingleFile;
-#[cfg(feature = "fuzzing")]
-pub(crate) use single::read_tensors;
+pub(crate) use folder::{folder_tensors, folder_weights};
+pub(crate) use revision::revision_with;
+pub(crate) use single::{SingleFile, read_tensors};
 pub(crate) use stored::Stored;
 pub use tensor::WeightTensor;
 
 /// The most names a warning lists.
 const NAMES_SHOWN: usize = 5;
 
-/// The three networks of a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The networks of a model: three that make pictures, and one that looks at them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
     TextEncoder,
     Unet,
     Vae,
+    SafetyChecker,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TextEncoder => "text encoder",
+            Self::Unet => "UNet",
+            Self::Vae => "autoencoder",
+            Self::SafetyChecker => "safety checker",
+        })
+    }
 }
 
 /// One network's tensors, by diffusers' current names (`down_blocks.0.resnets.0.conv1.weight`); the text encoder's have no
@@ -97,6 +109,11 @@ impl Weights {
     /// The names and shapes of all tensors, sorted by name.
     pub fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.tensors.iter().map(|(name, entry)| (name.as_str(), entry.stored.shape()))
+    }
+
+    /// All tensors as they lie, sorted by name.
+    pub(crate) fn stored(&self) -> impl Iterator<Item = (&str, &Stored)> {
+        self.tensors.iter().map(|(name, entry)| (name.as_str(), &entry.stored))
     }
 
     /// The shape of a tensor, if it is there.

@@ -42,3 +42,11 @@ pub(super) fn digest(bytes: &[u8]) -> blake3::Hash {
     };
     hasher.finalize()
 }
+
+/// BLAKE3 over a revision, whose length is always the same, and what else counts.
+pub(crate) fn revision_with(revision: &str, settings: &str) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(revision.as_bytes());
+    hasher.update(settings.as_bytes());
+    hasher.finalize().to_hex().to_string()
+}

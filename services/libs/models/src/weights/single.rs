@@ -8,7 +8,7 @@ use super::{Blob, Part, Stored, Weights, checkpoint, safetensors, warn_unknown};
 use crate::error::LoadError;
 
 /// Signs of models that are not Stable Diffusion v1: a beginning of a tensor's name, and what has it.
-const OTHERS: [(&str, &str); 13] = [
+const OTHERS: [(&str, &str); 15] = [
     ("conditioner.", "a Stable Diffusion XL model"),
     ("model.diffusion_model.label_emb.", "a model with class embeddings, such as Stable Diffusion XL"),
     ("model.diffusion_model.joint_blocks.", "a Stable Diffusion 3 model"),
@@ -19,6 +19,8 @@ const OTHERS: [(&str, &str); 13] = [
     ("control_model.", "a ControlNet"),
     ("lora_unet_", "a LoRA, which changes a model and is none itself"),
     ("lora_te_", "a LoRA, which changes a model and is none itself"),
+    ("emb_params", "a textual inversion, which adds words to a model and is none itself"),
+    ("*", "a textual inversion, which adds words to a model and is none itself"),
     ("v_pred", "a model that predicts v"),
     ("down_blocks.", "a UNet alone, with diffusers' names; give the folder that holds its unet/"),
     ("text_model.", "a text encoder alone; give the folder that holds its text_encoder/"),
@@ -28,7 +30,16 @@ const OTHERS: [(&str, &str); 13] = [
 pub(crate) struct SingleFile {
     file: String,
     tensors: BTreeMap<String, Stored>,
+    beside: Vec<String>,
     sizes: Sizes,
+}
+
+/// What a file of tensors holds.
+pub(crate) struct Contents {
+    /// Its tensors, by their names there.
+    pub(crate) tensors: Vec<(String, Stored)>,
+    /// The names of what a torch checkpoint holds beside its `state_dict`.
+    pub(crate) beside: Vec<String>,
 }
 
 impl SingleFile {
@@ -39,16 +50,17 @@ impl SingleFile {
 
     /// As [`SingleFile::open`], of a file's bytes.
     pub(crate) fn read(blob: &Blob) -> Result<Self, LoadError> {
-        let tensors: BTreeMap<String, Stored> = read_tensors(blob)?.into_iter().collect();
+        let Contents { tensors, beside } = read_contents(blob)?;
+        let tensors: BTreeMap<String, Stored> = tensors.into_iter().collect();
         let file = blob.file();
         let names = || tensors.keys().map(String::as_str);
-        if let Some((_, what)) = OTHERS.iter().find(|(sign, _)| names().any(|name| name.starts_with(sign))) {
+        if let Some(what) = other_family(names()) {
             return Err(LoadError::unsupported(file, format!("{what}; Darkroom runs Stable Diffusion v1")));
         }
         let sizes = Sizes::of(names());
         let known = |name: &str| names::is_known_extra(name) || names::from_compvis(name, sizes).is_some();
         warn_unknown(file, names().filter(|name| !known(name)));
-        Ok(Self { file: file.into(), tensors, sizes })
+        Ok(Self { file: file.into(), tensors, beside, sizes })
     }
 
     /// The tensors of one part; those of the UNet's moving average instead of its own where `ema` is set.
@@ -61,10 +73,11 @@ impl SingleFile {
             found.push((new.clone(), names::reshaped(of, &new, stored.clone())));
         }
         if found.is_empty() {
-            let (part, prefix) = match part {
-                Part::TextEncoder => ("text encoder", "cond_stage_model.transformer."),
-                Part::Unet => ("UNet", "model.diffusion_model."),
-                Part::Vae => ("autoencoder", "first_stage_model."),
+            let prefix = match part {
+                Part::TextEncoder => "cond_stage_model.transformer.",
+                Part::Unet => "model.diffusion_model.",
+                Part::Vae => "first_stage_model.",
+                Part::SafetyChecker => "safety_checker.",
             };
             return Err(LoadError::incomplete(&self.file, format!("holds no {part}: no tensor is named {prefix}…")));
         }
@@ -73,6 +86,17 @@ impl SingleFile {
 
     pub(crate) fn file(&self) -> &str {
         &self.file
+    }
+
+    /// The names of the tensors that are no part's.
+    pub(crate) fn of_no_part(&self) -> impl Iterator<Item = &str> {
+        let of_none = |name: &&str| names::is_known_extra(name) || names::from_compvis(name, self.sizes).is_none();
+        self.tensors.keys().map(String::as_str).filter(of_none)
+    }
+
+    /// The names of what lies beside the tensors: state of a training.
+    pub(crate) fn beside(&self) -> &[String] {
+        &self.beside
     }
 
     fn averaged(&self, name: &str) -> Result<&Stored, LoadError> {
@@ -84,11 +108,23 @@ impl SingleFile {
     }
 }
 
-/// Reads a file's directory by what it is, not by what it is called.
+/// What a file is, if its tensors' names tell that it is not Stable Diffusion v1.
+pub(crate) fn other_family<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<&'static str> {
+    let found = OTHERS.iter().find(|(sign, _)| names.clone().any(|name| name.starts_with(sign)));
+    found.map(|(_, what)| *what)
+}
+
+/// The tensors of a file, as [`read_contents`] finds them.
 pub(crate) fn read_tensors(blob: &Blob) -> Result<Vec<(String, Stored)>, LoadError> {
+    Ok(read_contents(blob)?.tensors)
+}
+
+/// Reads a file's directory by what it is, not by what it is called.
+pub(crate) fn read_contents(blob: &Blob) -> Result<Contents, LoadError> {
     let file = blob.file();
     if checkpoint::is_archive(blob) {
-        return checkpoint::read_checkpoint(blob);
+        let checkpoint::Checkpoint { tensors, beside } = checkpoint::read_checkpoint(blob)?;
+        return Ok(Contents { tensors, beside });
     }
     if checkpoint::is_legacy(blob) {
         let what = "torch's format from before version 1.6; load it with torch and save it again, or as safetensors";
@@ -98,7 +134,8 @@ pub(crate) fn read_tensors(blob: &Blob) -> Result<Vec<(String, Stored)>, LoadErr
         return Err(LoadError::unsupported(file, "a Git LFS pointer, not the weights; run git lfs pull"));
     }
     if safetensors::is_safetensors(blob) {
-        return safetensors::read_safetensors(blob);
+        let tensors = safetensors::read_safetensors(blob)?;
+        return Ok(Contents { tensors, beside: Vec::new() });
     }
     let what =
         format!("neither a safetensors file nor a torch checkpoint ({} bytes); it may have been cut short", blob.len());

@@ -18,13 +18,17 @@ pub struct WeightTensor<'a> {
 }
 
 impl<'a> WeightTensor<'a> {
-    pub(super) fn stored(stored: &'a Stored) -> Self {
+    pub(crate) fn stored(stored: &'a Stored) -> Self {
         let (dtype, shape, bytes) = (stored.dtype(), stored.shape().to_vec(), stored.bytes());
         Self { dtype, shape, bytes, stored: Some(stored) }
     }
 
+    /// A tensor of which only the shape counts.
+    pub(crate) fn without_values(shape: &[usize]) -> Self {
+        Self { dtype: Dtype::F32, shape: shape.to_vec(), bytes: Cow::Borrowed(&[]), stored: None }
+    }
+
     /// A tensor that is not a file's.
-    #[cfg(test)]
     pub(crate) fn from_f32(values: &[f32], shape: &[usize]) -> Self {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         Self { dtype: Dtype::F32, shape: shape.to_vec(), bytes: Cow::Owned(bytes), stored: None }

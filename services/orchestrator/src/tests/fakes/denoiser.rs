@@ -78,7 +78,8 @@ impl Run<'_> {
     /// All events; `None` when the listener has gone.
     async fn events(&self) -> Option<()> {
         let Self { request, behaviour, .. } = self;
-        let of = request.num_inference_steps;
+        let strength = request.init.as_ref().map_or(1.0, |init| init.strength);
+        let of = (f64::from(request.num_inference_steps) * strength) as u32;
         let (mut value, from) = match &request.resume_from {
             Some(checkpoint) => (first(checkpoint), checkpoint.evaluation),
             None => (request.seed as f32, 0),

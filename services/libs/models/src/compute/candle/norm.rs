@@ -11,6 +11,13 @@ pub struct GroupNorm {
     pub(super) eps: f64,
 }
 
+/// Mean and 1 / √(variance + eps) of each group of one picture: `[1, groups, 1]`.
+#[derive(Debug)]
+pub struct GroupMoments {
+    pub(super) mean: Tensor,
+    pub(super) inverse: Tensor,
+}
+
 /// Scale and shift of each feature of a token; Ba 2016, arXiv:1607.06450.
 #[derive(Debug)]
 pub struct LayerNorm {

@@ -5,7 +5,7 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
-use super::norm::{GroupNorm, LayerNorm};
+use super::norm::{GroupMoments, GroupNorm, LayerNorm};
 use crate::compute::{Activation, Epilogue};
 
 /// Bias and epilogue of a convolution (an image) or a linear layer (tokens).
@@ -36,11 +36,47 @@ pub(super) fn geglu(both: &Tensor, bias: &Tensor) -> Result<Tensor> {
 
 /// Normalisation over groups of channels, then the activation.
 pub(super) fn group_norm(norm: &GroupNorm, x: &Tensor, activation: Activation) -> Result<Tensor> {
+    scale_and_shift(norm, &standardise(&grouped(norm, x)?, norm.eps)?, x, activation)
+}
+
+/// The moments of an image in bands: first the mean of all, then the variance about it.
+pub(super) fn group_moments(norm: &GroupNorm, bands: &[&Tensor]) -> Result<GroupMoments> {
+    let mut count = 0;
+    let sums = bands.iter().map(|band| {
+        let band = grouped(norm, band)?;
+        count += band.dim(D::Minus1)?;
+        band.sum_keepdim(D::Minus1)
+    });
+    let sums = sums.collect::<Result<Vec<_>>>()?;
+    let mean_of = |parts: &[Tensor]| Tensor::cat(parts, D::Minus1)?.sum_keepdim(D::Minus1)? / count as f64;
+    let mean = mean_of(&sums)?;
+    let squares = bands.iter().map(|band| grouped(norm, band)?.broadcast_sub(&mean)?.sqr()?.sum_keepdim(D::Minus1));
+    let variance = mean_of(&squares.collect::<Result<Vec<_>>>()?)?;
+    Ok(GroupMoments { mean, inverse: (variance + norm.eps)?.sqrt()?.recip()? })
+}
+
+/// Rows of an image, by the moments of all of it.
+pub(super) fn group_norm_by(
+    norm: &GroupNorm,
+    moments: &GroupMoments,
+    x: &Tensor,
+    activation: Activation,
+) -> Result<Tensor> {
+    let standard = grouped(norm, x)?.broadcast_sub(&moments.mean)?.broadcast_mul(&moments.inverse)?;
+    scale_and_shift(norm, &standard, x, activation)
+}
+
+/// An image as `[batch, groups, values]`, in f32.
+fn grouped(norm: &GroupNorm, x: &Tensor) -> Result<Tensor> {
+    x.to_dtype(DType::F32)?.reshape((x.dim(0)?, norm.groups, ()))
+}
+
+/// What standard values `[batch, groups, values]` of the image `x` become.
+fn scale_and_shift(norm: &GroupNorm, standard: &Tensor, x: &Tensor, activation: Activation) -> Result<Tensor> {
     let (batch, channels, height, width) = x.dims4()?;
     let per_group = channels / norm.groups;
-    let grouped = x.to_dtype(DType::F32)?.reshape((batch, norm.groups, ()))?;
     let each = (1, norm.groups, per_group, 1);
-    let normed = standardise(&grouped, norm.eps)?
+    let normed = standard
         .reshape((batch, norm.groups, per_group, height * width))?
         .broadcast_mul(&norm.weight.reshape(each)?)?
         .broadcast_add(&norm.bias.reshape(each)?)?;

@@ -4,13 +4,13 @@
 //! memory; the others, and those that would gain little, are implicit products over windows.
 
 use darkroom_kernels::{
-    self as kernels, MatrixMut, PackedWeights, Precision, Tiles, Window, WinogradWeights, conv2d, winograd,
+    self as kernels, Image, MatrixMut, PackedWeights, Precision, Tiles, Window, WinogradWeights, conv2d, winograd,
 };
 
 use super::linear::finish;
 use super::tensor::Grid;
 use super::{Cpu, Linear, Tensor};
-use crate::compute::{ConvGeometry, Epilogue, ModelError};
+use crate::compute::{ConvGeometry, Epilogue, Margins, ModelError};
 use crate::weights::WeightTensor;
 
 /// Fewer channels than this, in or out, and the transforms cost more than the products that they save.
@@ -74,12 +74,33 @@ impl Conv {
         Self(Kind::Window(Windowed { weights, bias: bias.to_f32(), window, upsampled }))
     }
 
-    /// An image, first enlarged to `size` where the layer is an upsampling one.
+    /// What is between the margins of a band, first enlarged to twice its size where the layer is an upsampling one.
+    pub(super) fn apply_to_band(
+        &self,
+        cpu: &Cpu,
+        x: &Tensor,
+        margins: Margins,
+        epilogue: &Epilogue<'_, Tensor>,
+    ) -> Result<Tensor, ModelError> {
+        let (height, width) = x.size()?;
+        let padding = match &self.0 {
+            Kind::Point(_) => Margins::default(),
+            Kind::Window(Windowed { window, .. }) => Margins { above: window.before, below: window.after },
+        };
+        let fit = margins.above <= padding.above && margins.below <= padding.below;
+        match height.checked_sub(margins.above + margins.below) {
+            Some(rows) if fit && rows > 0 => self.apply(cpu, x, (2 * rows, 2 * width), margins, epilogue),
+            _ => Err(ModelError::Compute(format!("a band of {height} rows has no {margins:?} beside rows of its own"))),
+        }
+    }
+
+    /// An image, first enlarged to `size` where the layer is an upsampling one. Margins do not count in sizes.
     pub(super) fn apply(
         &self,
         cpu: &Cpu,
         x: &Tensor,
         size: (usize, usize),
+        margins: Margins,
         epilogue: &Epilogue<'_, Tensor>,
     ) -> Result<Tensor, ModelError> {
         let windowed = match &self.0 {
@@ -87,14 +108,17 @@ impl Conv {
             Kind::Window(windowed) => windowed,
         };
         let x = cpu.joined(x);
+        let images: Vec<Image<'_>> =
+            x.images().into_iter().map(|image| image.within(margins.above, margins.below)).collect();
         let (height, width) = x.size()?;
+        let height = height - margins.above - margins.below;
         let window = Window { upsample: windowed.upsampled.then_some([size.0, size.1]), ..windowed.window };
         let [rows, cols] = window.output([height, width]);
         let precision = cpu.kept(epilogue);
         let epilogue = finish(epilogue, Some(&windowed.bias), rows * cols)?;
         let channels = windowed.bias.len();
         Ok(cpu.make(x.batch(), Grid::Image(rows, cols), channels, precision, |out| {
-            windowed.weights.apply(&x, window, [rows, cols], &epilogue, out);
+            windowed.weights.apply(&images, window, [rows, cols], &epilogue, out);
         }))
     }
 }
@@ -102,15 +126,15 @@ impl Conv {
 impl Weights {
     fn apply(
         &self,
-        x: &Tensor,
+        images: &[Image<'_>],
         window: Window,
         size: [usize; 2],
         epilogue: &kernels::Epilogue<'_>,
         out: &mut MatrixMut<'_>,
     ) {
         match self {
-            Self::Direct(weights) => conv2d(&x.images(), weights, window, epilogue, out),
-            Self::Winograd(weights) => winograd(&x.images(), weights, size, epilogue, out),
+            Self::Direct(weights) => conv2d(images, weights, window, epilogue, out),
+            Self::Winograd(weights) => winograd(images, weights, size, epilogue, out),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Channels-last activations, shared and cheap to clone.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use darkroom_kernels::{Image, Matrix, MatrixMut, Precision, Values, ValuesMut, convert};
@@ -38,8 +39,16 @@ impl Grid {
 
 #[derive(Clone)]
 struct Part {
-    values: Arc<Loan>,
+    loan: Arc<Loan>,
+    /// Values of the loan before the part's own: a band's begin inside its image's.
+    skipped: usize,
     channels: usize,
+}
+
+impl Part {
+    fn values(&self) -> Values<'_> {
+        self.loan.values().skip(self.skipped)
+    }
 }
 
 impl Tensor {
@@ -91,28 +100,40 @@ impl Tensor {
             Grid::Image(height, width) => (height, width),
             Grid::Tokens(count) => (count, 1),
         };
-        self.parts().map(|part| Image::new(part.values.values(), [self.batch, height, width, part.channels])).collect()
+        self.parts().map(|part| Image::new(part.values(), [self.batch, height, width, part.channels])).collect()
     }
 
     /// The values of a tensor in one part, a row of channels each.
     pub(super) fn matrix(&self) -> Result<Matrix<'_>, ModelError> {
         match self.second {
-            None => Ok(Matrix::new(self.first.values.values(), self.rows(), self.first.channels)),
+            None => Ok(Matrix::new(self.first.values(), self.rows(), self.first.channels)),
             Some(_) => Err(ModelError::Compute("channels in two parts are not a matrix".into())),
         }
     }
 
-    /// The values of a tensor in one part.
+    /// The values of a tensor in one part. More may follow, where it is a band of an image.
     pub(super) fn values(&self) -> Values<'_> {
-        self.first.values.values()
+        self.first.values()
     }
 
     /// The values of a tensor in one part, widened.
     pub(super) fn to_f32(&self) -> Vec<f32> {
+        let len = self.rows() * self.first.channels;
         match self.values() {
-            Values::F32(values) => values.to_vec(),
-            Values::Bf16(values) => values.iter().map(|value| value.to_f32()).collect(),
+            Values::F32(values) => values[..len].to_vec(),
+            Values::Bf16(values) => values[..len].iter().map(|value| value.to_f32()).collect(),
         }
+    }
+
+    /// Some rows of the only image of a batch: the same memory.
+    pub(super) fn band(&self, rows: Range<usize>) -> Result<Self, ModelError> {
+        let (height, width) = self.size()?;
+        if self.batch != 1 || self.second.is_some() || rows.is_empty() || rows.end > height {
+            return Err(ModelError::Compute(format!("{} images of {height} rows have no band {rows:?}", self.batch)));
+        }
+        let Part { loan, skipped, channels } = self.first.clone();
+        let skipped = skipped + rows.start * width * channels;
+        Ok(Self { grid: Grid::Image(rows.len(), width), first: Part { loan, skipped, channels }, ..self.clone() })
     }
 }
 
@@ -155,7 +176,7 @@ impl Cpu {
     ) -> Tensor {
         let mut values = self.arena.take(batch * grid.rows() * channels, precision);
         fill(values.values_mut());
-        Tensor { batch, grid, first: Part { values: Arc::new(values), channels }, second: None }
+        Tensor { batch, grid, first: Part { loan: Arc::new(values), skipped: 0, channels }, second: None }
     }
 
     /// The tensor with its channels in one part; where they were in two, in the precision of products.
@@ -167,12 +188,49 @@ impl Cpu {
         let mut values = self.arena.take(rows * channels, self.precision);
         let mut before = 0;
         for part in x.parts() {
-            let from = Matrix::new(part.values.values(), rows, part.channels);
+            let from = Matrix::new(part.values(), rows, part.channels);
             let to = values.values_mut().skip(before);
             convert(self.isa, from, &mut MatrixMut::strided(to, rows, part.channels, channels));
             before += part.channels;
         }
-        Tensor { first: Part { values: Arc::new(values), channels }, second: None, ..x.clone() }
+        Tensor { first: Part { loan: Arc::new(values), skipped: 0, channels }, second: None, ..x.clone() }
+    }
+
+    /// Images one under the other, in the precision of the first.
+    pub(super) fn stacked(&self, pieces: &[&Tensor]) -> Result<Tensor, ModelError> {
+        let (grid, channels) = stacked_size(pieces)?;
+        if let [whole] = pieces {
+            return Ok((*whole).clone());
+        }
+        let precision = match pieces[0].values() {
+            Values::F32(_) => Precision::F32,
+            Values::Bf16(_) => Precision::Bf16,
+        };
+        let matrices = pieces.iter().map(|piece| piece.matrix()).collect::<Result<Vec<_>, _>>()?;
+        Ok(self.lend(1, grid, channels, precision, |mut values| {
+            for (from, piece) in matrices.into_iter().zip(pieces) {
+                let (to, rest) = values.split_at(piece.rows() * channels);
+                convert(self.isa, from, &mut MatrixMut::new(to, piece.rows(), channels));
+                values = rest;
+            }
+        }))
+    }
+}
+
+/// The grid and the channels of images one under the other: at least one, and bands of one picture.
+pub(super) fn stacked_size(pieces: &[&Tensor]) -> Result<(Grid, usize), ModelError> {
+    let sizes = pieces.iter().map(|piece| piece.size()).collect::<Result<Vec<_>, _>>()?;
+    let like = |piece: &Tensor| (piece.channels(), matches!(piece.values(), Values::F32(_)));
+    match (pieces, &sizes[..]) {
+        ([first, ..], &[(_, width), ..])
+            if sizes.iter().all(|size| size.1 == width)
+                && pieces
+                    .iter()
+                    .all(|piece| (piece.batch, piece.second.is_none(), like(piece)) == (1, true, like(first))) =>
+        {
+            Ok((Grid::Image(sizes.iter().map(|size| size.0).sum(), width), first.channels()))
+        }
+        _ => Err(ModelError::Compute("bands of one picture can be put together".into())),
     }
 }
 

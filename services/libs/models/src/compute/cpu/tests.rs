@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::compute::candle::Candle;
-use crate::compute::{ComputeOptions, Device, Precision};
+use crate::compute::{ComputeOptions, Device, Padding, Precision};
 
 /// How far bf16 factors may take a value of about one.
 const BF16: f32 = 0.03;
@@ -199,4 +199,102 @@ fn embeddings_and_views() {
         let image = backend.upload_image(&values(2 * 6 * 3 * 4, 1), [2, 6, 3, 4]).unwrap();
         backend.image_to_tokens(&image).unwrap()
     });
+}
+
+/// A band of rows 4 to 8 of an image, whose windows see as much around it as there is, and of the last rows.
+const BANDS: [[usize; 2]; 2] = [[4, 8], [8, 10]];
+
+#[test]
+fn a_band_is_convolved_as_where_it_stands() {
+    let kinds =
+        [ConvGeometry::same(3), ConvGeometry::halving(), ConvGeometry::halving_asymmetric(), ConvGeometry::upsampled()];
+    for ([inputs, outputs], geometry) in CHANNELS.into_iter().flat_map(|channels| kinds.map(|kind| (channels, kind))) {
+        let (kernel, bias) = (weight(&[outputs, inputs, 3, 3], 1), weight(&[outputs], 2));
+        for [first, end] in BANDS {
+            let Padding { before, after } = geometry.padding;
+            let seen = first - before..10.min(end + after);
+            let margins = Margins { above: before, below: seen.end - end };
+            // Outputs of the band's own rows.
+            let own = match geometry {
+                ConvGeometry { upsampled: true, .. } => 2 * first..2 * end,
+                ConvGeometry { stride, .. } => first / stride..end / stride,
+            };
+            // `same!` compares the backends; in each of them, the band must be what a band of the result is.
+            same!(|backend| {
+                let conv = backend.pack_conv(&kernel, &bias, geometry).unwrap();
+                let x = backend.upload_image(&values(inputs * 10 * 9, 3), [1, inputs, 10, 9]).unwrap();
+                let whole = match geometry.upsampled {
+                    true => backend.upsample_conv2d(&conv, &x, (20, 18)).unwrap(),
+                    false => backend.conv2d(&conv, &x, Epilogue::none()).unwrap(),
+                };
+                let expected = backend.download(&backend.rows(&whole, own.clone()).unwrap()).unwrap();
+                let residual = backend.rows(&whole, own.clone()).unwrap();
+                let x = backend.rows(&x, seen.clone()).unwrap();
+                let band = backend.conv2d_band(&conv, &x, margins, Epilogue::none()).unwrap();
+                close(&backend.download(&band).unwrap(), &expected);
+                let doubled = backend.conv2d_band(&conv, &x, margins, Epilogue::add(&residual)).unwrap();
+                close(&backend.download(&doubled).unwrap(), &expected.iter().map(|x| 2.0 * x).collect::<Vec<_>>());
+                band
+            });
+        }
+    }
+}
+
+fn close(found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 2e-6 * b.abs().max(1.0)));
+}
+
+#[test]
+fn rows_of_an_image_come_apart_and_together() {
+    let data = values(6 * 5 * 4, 3);
+    let rows = |first: usize, end: usize| -> Vec<f32> {
+        data.chunks(5 * 4).flat_map(|plane| plane[first * 4..end * 4].to_vec()).collect()
+    };
+    same!(|backend| {
+        let x = backend.upload_image(&data, [1, 6, 5, 4]).unwrap();
+        let [a, b, c] = [0..1, 1..4, 4..5].map(|rows| backend.rows(&x, rows).unwrap());
+        assert_eq!((backend.image_size(&b).unwrap(), backend.download(&b).unwrap()), ((3, 4), rows(1, 4)));
+        let inner = backend.rows(&b, 1..2).unwrap();
+        assert_eq!(backend.download(&inner).unwrap(), rows(2, 3));
+        let y = backend.stack_rows(&[&a, &b, &c]).unwrap();
+        assert_eq!(backend.download(&y).unwrap(), data);
+        backend.stack_rows(&[&c, &inner]).unwrap()
+    });
+}
+
+#[test]
+fn bands_are_normalised_by_the_statistics_of_all() {
+    let (scale, shift) = (weight(&[12], 2), weight(&[12], 3));
+    for activation in [Activation::None, Activation::Silu] {
+        same!(|backend| {
+            let norm = backend.pack_group_norm(&scale, &shift, 3, 1e-5).unwrap();
+            let x = backend.upload_image(&values(12 * 9 * 7, 1), [1, 12, 9, 7]).unwrap();
+            let bands = [0..2, 2..3, 3..9].map(|rows| backend.rows(&x, rows).unwrap());
+            let moments = backend.group_moments(&norm, &bands.each_ref()).unwrap();
+            let pieces = [&backend.rows(&x, 1..2).unwrap(), &bands[1], &backend.rows(&x, 3..7).unwrap()];
+            let found = backend.group_norm_rows(&norm, &moments, &pieces, activation).unwrap();
+            let whole = backend.group_norm(&norm, &x, activation).unwrap();
+            let expected = backend.download(&backend.rows(&whole, 1..7).unwrap()).unwrap();
+            close(&backend.download(&found).unwrap(), &expected);
+            found
+        });
+    }
+}
+
+#[test]
+fn what_is_no_band_is_refused() {
+    let cpu = Cpu::open(&ComputeOptions { device: Device::Cpu, precision: Precision::F32, threads: None }).unwrap();
+    let image = |batch: usize, height: usize, width: usize| {
+        cpu.upload_image(&values(batch * 4 * height * width, 1), [batch, 4, height, width]).unwrap()
+    };
+    let (x, wider, two) = (image(1, 5, 3), image(1, 5, 4), image(2, 5, 3));
+    assert!(cpu.rows(&x, 3..6).is_err() && cpu.rows(&x, 2..2).is_err() && cpu.rows(&two, 0..1).is_err());
+    assert!(cpu.stack_rows(&[]).is_err() && cpu.stack_rows(&[&x, &wider]).is_err() && cpu.stack_rows(&[&two]).is_err());
+    let conv = cpu.pack_conv(&weight(&[4, 4, 3, 3], 1), &weight(&[4], 2), ConvGeometry::same(3)).unwrap();
+    for margins in [Margins { above: 2, below: 0 }, Margins { above: 0, below: 2 }] {
+        assert!(cpu.conv2d_band(&conv, &x, margins, Epilogue::none()).is_err());
+    }
+    let rows = cpu.rows(&x, 0..2).unwrap();
+    assert!(cpu.conv2d_band(&conv, &rows, Margins { above: 1, below: 1 }, Epilogue::none()).is_err());
 }

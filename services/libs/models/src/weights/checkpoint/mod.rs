@@ -18,6 +18,9 @@ use archive::Archive;
 use machine::Machine;
 use objects::{Heap, Value};
 
+/// The key of the tensors.
+const STATE: &str = "state_dict";
+
 /// Whether the file starts as a zip archive does.
 pub(super) fn is_archive(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK\x03\x04")
@@ -28,8 +31,19 @@ pub(super) fn is_legacy(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19")
 }
 
-/// The tensors of a checkpoint's `state_dict` (or of its top level, where that is one), by name.
-pub(super) fn read_checkpoint(blob: &Blob) -> Result<Vec<(String, Stored)>, LoadError> {
+/// Where a checkpoint keeps its tensors if not on the top level: as textual inversions do, besides [`STATE`].
+const NESTED: [&str; 2] = [STATE, "string_to_param"];
+
+/// What a checkpoint holds.
+pub(super) struct Checkpoint {
+    /// The tensors of its `state_dict` (or of its top level, where that is one), by name.
+    pub(super) tensors: Vec<(String, Stored)>,
+    /// The names of what lies beside its `state_dict`.
+    pub(super) beside: Vec<String>,
+}
+
+/// Reads a checkpoint's directory and its pickle.
+pub(super) fn read_checkpoint(blob: &Blob) -> Result<Checkpoint, LoadError> {
     let mut archive = Archive::open(blob)?;
     let pickle = archive.pickle()?;
     let (heap, root) = Machine::run(&pickle).map_err(|(offset, what)| {
@@ -52,16 +66,30 @@ pub(super) fn read_checkpoint(blob: &Blob) -> Result<Vec<(String, Stored)>, Load
         }
         tensors.push((name.to_owned(), stored));
     }
-    Ok(tensors)
+    Ok(Checkpoint { tensors, beside: beside(&heap, root) })
 }
 
-/// The dictionary of tensors: under `state_dict`, as Lightning has it, or the top level itself.
+/// The other keys of a dictionary that has a `state_dict`.
+fn beside(heap: &Heap<'_>, root: Value) -> Vec<String> {
+    let Value::Dict(root) = root else { return Vec::new() };
+    let keys = heap.dict(root).iter().filter_map(|(key, _)| match key {
+        Value::Text(text) => Some(heap.text(*text)),
+        _ => None,
+    });
+    if keys.clone().any(|key| key == STATE) {
+        keys.filter(|key| *key != STATE).map(str::to_owned).collect()
+    } else {
+        Vec::new()
+    }
+}
+
+/// The dictionary of tensors: one of the [`NESTED`], or the top level itself.
 fn state_dict<'a>(heap: &'a Heap<'_>, root: Value) -> Option<&'a [(Value, Value)]> {
     let Value::Dict(root) = root else { return None };
     let items = heap.dict(root);
     // Later entries of a dictionary replace earlier ones.
-    let nested =
-        items.iter().rev().find(|(key, _)| matches!(key, Value::Text(text) if heap.text(*text) == "state_dict"));
+    let is_nested = |key: &Value| matches!(key, Value::Text(text) if NESTED.contains(&heap.text(*text)));
+    let nested = items.iter().rev().find(|(key, _)| is_nested(key));
     match nested {
         Some((_, Value::Dict(state))) => Some(heap.dict(*state)),
         Some(_) => None,

@@ -1,6 +1,6 @@
 //! The autoencoder: CompVis' decoder counts its blocks from the finest, diffusers' from the coarsest.
 
-use super::{index, rename};
+use super::{index, rename, rename_back};
 
 const RESNET: [(&str, &str); 5] = [
     ("norm1.", "norm1."),
@@ -12,6 +12,9 @@ const RESNET: [(&str, &str); 5] = [
 
 const ATTENTION: [(&str, &str); 5] =
     [("norm.", "group_norm."), ("q.", "to_q."), ("k.", "to_k."), ("v.", "to_v."), ("proj_out.", "to_out.0.")];
+
+const OUTSIDE: [(&str, &str); 3] =
+    [("conv_in.", "conv_in."), ("conv_out.", "conv_out."), ("norm_out.", "conv_norm_out.")];
 
 /// What diffusers called the attention's layers before version 0.17.
 const OLDER_ATTENTION: [(&str, &str); 4] =
@@ -43,9 +46,7 @@ pub(super) fn from_compvis(name: &str, levels: usize) -> Option<String> {
 }
 
 fn within(side: &str, name: &str, levels: usize) -> Option<String> {
-    if let Some(name) =
-        rename(name, &[("conv_in.", "conv_in."), ("conv_out.", "conv_out."), ("norm_out.", "conv_norm_out.")])
-    {
+    if let Some(name) = rename(name, &OUTSIDE) {
         return Some(name);
     }
     if let Some(rest) = name.strip_prefix("mid.") {
@@ -79,6 +80,42 @@ fn resnet(block: &str, rest: &str) -> Option<String> {
     rename(rest, &RESNET).map(|rest| format!("{block}.{rest}"))
 }
 
+/// The name that becomes `name` by [`from_compvis`], without `first_stage_model.`.
+pub(super) fn to_compvis(name: &str, levels: usize) -> Option<String> {
+    let (side, rest) = name.split_once('.')?;
+    match side {
+        "quant_conv" | "post_quant_conv" => Some(name.to_owned()),
+        "encoder" | "decoder" => back_within(rest, levels).map(|rest| format!("{side}.{rest}")),
+        _ => None,
+    }
+}
+
+fn back_within(name: &str, levels: usize) -> Option<String> {
+    if let Some(name) = rename_back(name, &OUTSIDE) {
+        return Some(name);
+    }
+    if let Some(rest) = name.strip_prefix("mid_block.") {
+        if let Some(rest) = rest.strip_prefix("attentions.0.") {
+            return rename_back(rest, &ATTENTION).map(|rest| format!("mid.attn_1.{rest}"));
+        }
+        let (layer, rest) = index(rest.strip_prefix("resnets.")?)?;
+        return rename_back(rest, &RESNET).filter(|_| layer < 2).map(|rest| format!("mid.block_{}.{rest}", layer + 1));
+    }
+    let (block, rest) = match name.strip_prefix("down_blocks.") {
+        Some(rest) => index(rest).map(|(level, rest)| (format!("down.{level}"), rest))?,
+        None => {
+            let (number, rest) = index(name.strip_prefix("up_blocks.")?)?;
+            (format!("up.{}", (levels - 1).checked_sub(number)?), rest)
+        }
+    };
+    if let Some(rest) = rest.strip_prefix("resnets.") {
+        let (layer, rest) = index(rest)?;
+        return rename_back(rest, &RESNET).map(|rest| format!("{block}.block.{layer}.{rest}"));
+    }
+    let resampling = [("downsample.conv.", "downsamplers.0.conv."), ("upsample.conv.", "upsamplers.0.conv.")];
+    rename_back(rest, &resampling).map(|rest| format!("{block}.{rest}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +135,7 @@ mod tests {
             ("post_quant_conv.weight", "post_quant_conv.weight"),
         ] {
             assert_eq!(from_compvis(compvis, 4).as_deref(), Some(diffusers), "{compvis}");
+            assert_eq!(to_compvis(diffusers, 4).as_deref(), Some(compvis), "{diffusers}");
         }
         for stray in ["loss.logvar", "decoder.up.9.block.0.norm1.weight", "encoder.down.0.attn.0.q.weight", "encoder"] {
             assert_eq!(from_compvis(stray, 4), None, "{stray}");

@@ -1,6 +1,6 @@
 //! The UNet: CompVis numbers its modules through, diffusers by block and layer.
 
-use super::{index, rename};
+use super::{Blocks, index, rename, rename_back};
 
 const RESNET: [(&str, &str); 6] = [
     ("in_layers.0.", "norm1."),
@@ -77,12 +77,78 @@ fn resnet(block: &str, rest: &str) -> Option<String> {
     rename(rest, &RESNET).map(|rest| format!("{block}.{rest}"))
 }
 
+/// The name that becomes `name` by [`from_compvis`], without `model.diffusion_model.`.
+pub(super) fn to_compvis(name: &str, blocks: &Blocks) -> Option<String> {
+    if let Some(name) = rename_back(name, &OUTSIDE) {
+        return Some(name);
+    }
+    if let Some(rest) = name.strip_prefix("mid_block.") {
+        if let Some(rest) = rest.strip_prefix("attentions.0.") {
+            return Some(format!("middle_block.1.{rest}"));
+        }
+        let (layer, rest) = index(rest.strip_prefix("resnets.")?)?;
+        return rename_back(rest, &RESNET)
+            .filter(|_| layer < 2)
+            .map(|rest| format!("middle_block.{}.{rest}", 2 * layer));
+    }
+    let layers = blocks.unet_layers;
+    if let Some(rest) = name.strip_prefix("down_blocks.") {
+        let (block, rest) = index(rest)?;
+        // Number 0 is the first convolution.
+        let number = |layer: usize| 1 + block * (layers + 1) + layer;
+        if let Some(rest) = rest.strip_prefix("downsamplers.0.conv.") {
+            return Some(format!("input_blocks.{}.0.op.{rest}", number(layers)));
+        }
+        let (module, rest) = layer_of(rest)?;
+        return module.renamed(rest).map(|rest| format!("input_blocks.{}.{rest}", number(module.layer)));
+    }
+    let (block, rest) = index(name.strip_prefix("up_blocks.")?)?;
+    let number = |layer: usize| block * (layers + 1) + layer;
+    if let Some(rest) = rest.strip_prefix("upsamplers.0.") {
+        let module = 1 + usize::from(*blocks.up_block_attention.get(block)?);
+        return Some(format!("output_blocks.{}.{module}.{rest}", number(layers)));
+    }
+    let (module, rest) = layer_of(rest)?;
+    module.renamed(rest).map(|rest| format!("output_blocks.{}.{rest}", number(module.layer)))
+}
+
+/// A residual block or a transformer of a block.
+struct Module {
+    layer: usize,
+    is_resnet: bool,
+}
+
+impl Module {
+    /// Its number in the layer and a tensor's name within it, as CompVis has them.
+    fn renamed(&self, rest: &str) -> Option<String> {
+        if self.is_resnet {
+            rename_back(rest, &RESNET).map(|rest| format!("0.{rest}"))
+        } else {
+            Some(format!("1.{rest}"))
+        }
+    }
+}
+
+/// Splits "resnets.1.rest" or "attentions.1.rest".
+fn layer_of(name: &str) -> Option<(Module, &str)> {
+    let (kind, rest) = name.split_once('.')?;
+    let is_resnet = match kind {
+        "resnets" => true,
+        "attentions" => false,
+        _ => return None,
+    };
+    let (layer, rest) = index(rest)?;
+    Some((Module { layer, is_resnet }, rest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn v1_names() {
+        let attention = vec![false, true, true, true];
+        let blocks = Blocks { unet_layers: 2, up_block_attention: attention, vae_levels: 4 };
         for (compvis, diffusers) in [
             ("time_embed.2.bias", "time_embedding.linear_2.bias"),
             ("input_blocks.0.0.weight", "conv_in.weight"),
@@ -100,6 +166,7 @@ mod tests {
             ("out.2.weight", "conv_out.weight"),
         ] {
             assert_eq!(from_compvis(compvis, 2).as_deref(), Some(diffusers), "{compvis}");
+            assert_eq!(to_compvis(diffusers, &blocks).as_deref(), Some(compvis), "{diffusers}");
         }
         for stray in ["label_emb.0.0.weight", "input_blocks.x.0.op.weight", "input_blocks.1.7.weight", "out", ""] {
             assert_eq!(from_compvis(stray, 2), None, "{stray}");
