@@ -14,6 +14,7 @@ mod converting;
 mod finished_pictures;
 mod generate;
 mod house;
+mod inspecting;
 mod layouts;
 mod limits;
 mod metrics;

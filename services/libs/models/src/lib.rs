@@ -13,7 +13,10 @@ pub mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod inspect;
 pub mod inversion;
+mod left_out;
+mod network;
 pub mod noise;
 mod outline;
 mod pocket;
