@@ -1,9 +1,11 @@
-//! Any text through CLIP's tokenizer: markers in their places, and what found no place comes back as it was written.
+//! Any text through CLIP's tokenizer: markers in their places, and what found no place comes back as it was written; the same text as a
+//! weighted prompt: whole windows, bounded weights.
 #![no_main]
 
 use std::sync::LazyLock;
 
 use darkroom_models::fuzzing;
+use darkroom_models::prompt::{Prompt, Window};
 use darkroom_models::source::ModelSource;
 use darkroom_models::tokenizer::Tokenizer;
 use libfuzzer_sys::fuzz_target;
@@ -14,6 +16,8 @@ const BOS: u32 = 49_406;
 const EOS: u32 = 49_407;
 /// What the services let through.
 const MAX_CHARACTERS: usize = 8192;
+const MOST_WINDOWS: usize = 13;
+const MOST_WEIGHT: f32 = 1000.0;
 
 static CLIP: LazyLock<Tokenizer> = LazyLock::new(|| fuzzing::clip_tokenizer().expect("CLIP's own vocabulary"));
 static POCKET: LazyLock<Tokenizer> = LazyLock::new(|| {
@@ -26,7 +30,33 @@ fuzz_target!(|input: &[u8]| {
     let text: String = text.chars().take(MAX_CHARACTERS).collect();
     check(&CLIP, &text, Some((BOS, EOS)));
     check(&POCKET, &text, None);
+    check_weighted(&CLIP, &text);
+    check_weighted(&POCKET, &text);
 });
+
+fn check_weighted(tokenizer: &Tokenizer, text: &str) {
+    let Ok(prompt) = Prompt::weighted(tokenizer, text, MOST_WINDOWS) else { return };
+    assert!((1..=MOST_WINDOWS).contains(&prompt.windows.len()), "{} windows of {text:?}", prompt.windows.len());
+    let empty = tokenizer.encode("").ids;
+    for Window { ids, weights } in &prompt.windows {
+        assert_eq!((ids.len(), ids[0]), (LENGTH, empty[0]), "{text:?}");
+        assert!(ids[1..].contains(&empty[1]), "a window of {text:?} has no end");
+        for weights in weights {
+            assert_eq!(weights.len(), LENGTH);
+            assert!(weights.iter().all(|weight| weight.abs() <= MOST_WEIGHT), "{weights:?} of {text:?}");
+        }
+    }
+    assert!(prompt.dropped_tokens <= prompt.token_count, "{prompt:?}");
+    assert_eq!(prompt.dropped_text.is_empty(), prompt.dropped_tokens == 0, "{prompt:?}");
+
+    // A text without brackets and breaks, that fits into a window, is the plain one.
+    let plain = Prompt::plain(tokenizer, text);
+    if plain.dropped_tokens == 0 && !text.contains(['(', ')', '[', ']', '\\']) && !text.contains("BREAK") {
+        assert_eq!(prompt.windows.len(), 1);
+        assert_eq!(prompt.windows[0].ids, plain.windows[0].ids, "{text:?}");
+        assert!(prompt.windows[0].weights.is_none(), "{text:?}");
+    }
+}
 
 fn check(tokenizer: &Tokenizer, text: &str, markers: Option<(u32, u32)>) {
     let found = tokenizer.encode(text);
