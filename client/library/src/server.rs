@@ -25,6 +25,8 @@ pub struct Model {
     pub inpainting: bool,
     /// Words of prompts that stand for textual inversions.
     pub textual_inversions: Vec<String>,
+    /// LoRAs that requests can name.
+    pub loras: Vec<String>,
 }
 
 /// A model's own settings.

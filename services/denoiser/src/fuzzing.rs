@@ -24,6 +24,7 @@ impl Facts {
             schedule: NoiseSchedule::new(&ScheduleConfig::default())?,
             defaults: Defaults::reference(512),
             latent_rgb: LatentRgb::stable_diffusion_v1(),
+            loras: vec![v1::LoraFile { name: "flat".into(), digest: String::new() }],
             latents: LatentSize { height: 64, width: 64 },
             max_batch: 1,
             batch_pixels: 2 * 64 * 64,

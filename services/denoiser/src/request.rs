@@ -1,10 +1,12 @@
 //! From a message to an engine's request: every field is held against its range before anything is allocated from it.
 
-use darkroom_engine::{DenoiseRequest, Guidance, LatentSize};
+use darkroom_engine::{Adapter, DenoiseRequest, Guidance, LatentSize};
+use darkroom_models::lora::LoraUse;
 use darkroom_proto::tensor::TensorView;
 use darkroom_proto::v1;
 use darkroom_samplers::{ParseError, Plan, PlanError, PlanRequest, Sampler, Start};
 use darkroom_service_kit::status::{invalid_argument, shown};
+use darkroom_stage_kit::loras;
 use darkroom_stage_kit::refusal::{self, within};
 use tonic::Status;
 
@@ -39,6 +41,8 @@ pub(crate) fn checked(
     let sampler: Sampler = message.sampler.parse().map_err(unknown)?;
     let Beginning { start, given, noise } = init::checked(facts, message, sampler, size)?;
     let plan = plan(facts, message, sampler, start)?;
+    let adapters = loras::checked(&message.loras, &facts.loras)?;
+    let adapters = adapters.into_iter().map(|LoraUse { name, weight }| Adapter { name, weight }).collect();
     let prompt = embeds(facts, message.prompt_embeds.as_ref(), "prompt_embeds")?;
     let tokens = prompt.shape()[0];
     let guidance = guidance(facts, message)?;
@@ -53,6 +57,7 @@ pub(crate) fn checked(
         size,
         tokens,
         prompt_embeds,
+        adapters,
         guidance,
         given,
         noise: Box::new(noise),

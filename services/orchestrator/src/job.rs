@@ -1,6 +1,6 @@
 //! A checked request: every field is in its range and every default is filled in.
 
-use darkroom_proto::v1::{PromptSyntax, Rng, StrengthWay, Variation};
+use darkroom_proto::v1::{self, PromptSyntax, Rng, StrengthWay, Variation};
 
 /// What a request asks for, ready to be queued.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +37,14 @@ pub(crate) struct Job {
     pub(crate) init: Option<Init>,
     /// `None`: one pass.
     pub(crate) hires: Option<Hires>,
+    pub(crate) loras: Vec<Lora>,
+}
+
+/// A LoRA by name, and how much of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Lora {
+    pub(crate) name: String,
+    pub(crate) weight: f64,
 }
 
 /// The second pass.
@@ -84,6 +92,11 @@ impl Job {
     /// Width and height of the finished pictures.
     pub(crate) fn final_size(&self) -> [u32; 2] {
         self.hires.map_or([self.width, self.height], |hires| [hires.width, hires.height])
+    }
+
+    /// Its LoRAs as messages name them.
+    pub(crate) fn lora_messages(&self) -> Vec<v1::Lora> {
+        self.loras.iter().map(|lora| v1::Lora { name: lora.name.clone(), weight: Some(lora.weight) }).collect()
     }
 
     /// Whether the unconditional half is computed: for every scale but exactly 1.

@@ -143,7 +143,8 @@ fn model_message(model: Model, limits: Limits) -> ModelMessage {
         max_clip_skip: model.max_clip_skip,
         // The begin and end markers take two positions.
         max_prompt_tokens: (model.max_tokens - 2) as u32,
-        textual_inversions: model.textual_inversions.clone(),
+        textual_inversions: model.textual_inversions,
+        loras: model.loras,
         inpainting: model.inpainting,
     }
 }

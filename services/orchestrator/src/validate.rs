@@ -9,6 +9,7 @@ use crate::model::Model;
 
 mod hires;
 mod init;
+mod loras;
 mod noise;
 
 /// Characters of a prompt.
@@ -60,6 +61,7 @@ pub(crate) fn validate(
     let mut job = Job {
         init: None,
         hires: None,
+        loras: loras::checked(request.loras, model)?,
         model: named_model(&request.model, model)?,
         width: side("width", width, model, limits)?,
         height: side("height", height, model, limits)?,

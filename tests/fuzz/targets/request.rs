@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use prost::Message;
 
 const SAMPLERS: [&str; 3] = ["plms", "ddim", "euler"];
-const FIELDS: [&str; 26] = [
+const FIELDS: [&str; 27] = [
     "model",
     "width",
     "height",
@@ -37,6 +37,7 @@ const FIELDS: [&str; 26] = [
     "rng",
     "variation_strength",
     "variation_seed",
+    "loras",
 ];
 const MAX_IMAGES: u32 = 4;
 const MAX_SIDE: u32 = 1024;

@@ -46,6 +46,9 @@ pub(crate) struct PictureFlags {
     /// more than 75 tokens.
     #[arg(long, value_name = "HOW", value_enum)]
     pub(crate) prompt_syntax: Option<PromptSyntax>,
+    /// A LoRA that the server has, or the folder of --loras: NAME, or NAME:WEIGHT with -10 to 10 instead of 1. Up to eight of these flags.
+    #[arg(long = "lora", value_name = "NAME[:WEIGHT]", value_parser = lora)]
+    pub(crate) lora: Vec<Lora>,
     /// Steps of the sampler, 1 to 1000.
     #[arg(long, visible_alias = "ddim-steps", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) steps: Option<u32>,
@@ -159,12 +162,22 @@ pub(crate) struct ComputeFlags {
     /// A folder of textual inversions: each file's name, or the word in it, then stands for it in prompts.
     #[arg(long, visible_alias = "embeddings-dir", value_name = "DIR", hide = REMOTE_ONLY)]
     pub(crate) textual_inversions: Option<PathBuf>,
+    /// A folder of LoRAs (.safetensors) that --lora can name.
+    #[arg(long, visible_alias = "lora-dir", value_name = "DIR", hide = REMOTE_ONLY)]
+    pub(crate) loras: Option<PathBuf>,
     /// Do not sign pictures with the reference's invisible watermark, which those of 256x256 pixels and more get.
     #[arg(long, hide = REMOTE_ONLY)]
     pub(crate) no_watermark: bool,
     /// Do not run the model folder's safety checker, which blacks out what it flags.
     #[arg(long, hide = REMOTE_ONLY)]
     pub(crate) no_safety_check: bool,
+}
+
+/// A LoRA by name, and how much of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Lora {
+    pub(crate) name: String,
+    pub(crate) weight: f64,
 }
 
 /// How prompts are read.
@@ -236,6 +249,7 @@ impl ComputeFlags {
             ("--threads", self.threads.is_some()),
             ("--ema", self.ema),
             ("--textual-inversions", self.textual_inversions.is_some()),
+            ("--loras", self.loras.is_some()),
             ("--no-watermark", self.no_watermark),
             ("--no-safety-check", self.no_safety_check),
         ];
@@ -320,6 +334,18 @@ pub(crate) fn side(text: &str) -> Result<u32, String> {
 fn size(text: &str) -> Result<(u32, u32), String> {
     let (width, height) = text.split_once(['x', 'X']).ok_or("allowed are width and height, such as 1024x768")?;
     Ok((side(width)?, side(height)?))
+}
+
+/// A name, and a weight behind a colon.
+fn lora(text: &str) -> Result<Lora, String> {
+    let (name, weight) = match text.rsplit_once(':') {
+        Some((name, weight)) => (name, weight.parse().unwrap_or(f64::NAN)),
+        None => (text, 1.0),
+    };
+    if name.is_empty() || !(-10.0..=10.0).contains(&weight) {
+        return Err("allowed are a name, or a name and a weight of -10 to 10, such as ink:0.8".into());
+    }
+    Ok(Lora { name: name.to_owned(), weight })
 }
 
 fn scale(text: &str) -> Result<f64, String> {

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use darkroom_client::{Code, Error, Event, Hires, Picture, PromptSyntax, Rng, SafetyVerdict, Variation};
+use darkroom_client::{Code, Error, Event, Hires, Lora, Picture, PromptSyntax, Rng, SafetyVerdict, Variation};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, describe};
@@ -13,7 +13,7 @@ pub(crate) const JSON_EVENTS: &str = "\
 With --json each line of standard output is an object whose \"event\" says what happened:
   queued        position, estimated_seconds (null when unknown)
   started       model, width, height, num_images, seed, sampler, num_inference_steps, guidance_scale, eta, clip_skip,
-                sigma_spacing, rng, prompt_syntax; null where there is none: variation (seed, strength), hires (width, height, strength), strength
+                sigma_spacing, rng, prompt_syntax, loras (name, weight); null where there is none: variation (seed, strength), hires (width, height, strength), strength
   step          image_index, step, of; preview: the path, where one was saved
   image         image_index, seed, path (null with --skip-save), media_type, width, height, parameters,
                 safety: not_checked, passed or flagged
@@ -100,6 +100,11 @@ fn object(event: &Event, path: Option<&Path>) -> Option<Value> {
                 PromptSyntax::Plain => "plain",
                 PromptSyntax::Weighted => "weighted",
             },
+            "loras": settings
+                .loras
+                .iter()
+                .map(|Lora { name, weight }| json!({ "name": name, "weight": weight }))
+                .collect::<Vec<_>>(),
             "hires": settings.hires.map(|Hires { width, height, strength }| {
                 json!({ "width": width, "height": height, "strength": strength })
             }),

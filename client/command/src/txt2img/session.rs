@@ -12,7 +12,7 @@ use tokio_stream::StreamExt;
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
-use crate::txt2img::flags::{Flags, Format};
+use crate::txt2img::flags::{Flags, Format, Lora};
 use crate::txt2img::init::Recipe;
 use crate::txt2img::jobs::{Job, jobs};
 use crate::txt2img::outdir::OutDir;
@@ -198,6 +198,9 @@ fn request(flags: &Flags, recipe: &Recipe, job: &Job) -> GenerateRequest {
     }
     if let Some(syntax) = picture.prompt_syntax {
         request = request.prompt_syntax(syntax.into());
+    }
+    for Lora { name, weight } in &picture.lora {
+        request = request.lora(name, *weight);
     }
     if let Some(strength) = picture.variation_strength {
         request = request.variation_strength(strength);

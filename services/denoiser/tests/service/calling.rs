@@ -59,6 +59,7 @@ pub(crate) fn request(seed: u64, steps: u32) -> DenoiseRequest {
         sigma_spacing: String::new(),
         rng: 0,
         variation: None,
+        loras: Vec::new(),
     }
 }
 

@@ -49,10 +49,10 @@ impl<C> Member<C> {
         let resumed_at = request.resume_from.as_ref().map_or(0, |checkpoint| checkpoint.evaluation);
         // The noise source is the caller's code: it is guarded as the model is.
         let prepared = guarded(|| -> Result<_, RunError> {
-            let prompt = model.prepare(&request.prompt_embeds, tokens)?;
+            let prompt = model.prepare(&request.prompt_embeds, tokens, &request.adapters)?;
             let guidance = match &request.guidance {
                 Some(Guidance { tokens, negative_prompt_embeds, scale }) => {
-                    Some((model.prepare(negative_prompt_embeds, *tokens)?, *scale as f32))
+                    Some((model.prepare(negative_prompt_embeds, *tokens, &request.adapters)?, *scale as f32))
                 }
                 None => None,
             };

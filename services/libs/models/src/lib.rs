@@ -14,6 +14,7 @@ pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod inversion;
+pub mod lora;
 pub mod noise;
 mod outline;
 mod pocket;

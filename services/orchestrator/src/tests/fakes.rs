@@ -40,6 +40,10 @@ pub(crate) fn full() -> Status {
     status::exhausted("all 8 places in the queue are taken", Duration::from_millis(20))
 }
 
+fn loras() -> Vec<LoraFile> {
+    ["flat", "ink"].map(|name| LoraFile { name: name.into(), digest: name.into() }).into()
+}
+
 pub(crate) fn text_info() -> TextEncoderInfo {
     TextEncoderInfo {
         stage: stage_info(),
@@ -48,6 +52,7 @@ pub(crate) fn text_info() -> TextEncoderInfo {
         num_layers: 2,
         max_windows: 3,
         textual_inversions: vec!["<cat-toy>".into()],
+        loras: loras(),
     }
 }
 
@@ -72,6 +77,7 @@ pub(crate) fn denoiser_info() -> DenoiserInfo {
         batch_pixels: 2 * 2 * 8 * 8,
         sampler_costs: Vec::new(),
         inpainting: false,
+        loras: loras(),
     }
 }
 
@@ -111,6 +117,7 @@ pub(crate) fn job() -> Job {
         rng: Rng::Cpu,
         variation: None,
         hires: None,
+        loras: Vec::new(),
         clip_skip: 0,
         preview_every: 0,
         output: Output::Picture(Format::Png),

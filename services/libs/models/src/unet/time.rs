@@ -3,6 +3,7 @@
 use crate::LoadError;
 use crate::compute::{Activation, Backend, Epilogue, ModelError, Scope};
 use crate::config::UNetConfig;
+use crate::lora::{Adapted, Updates};
 
 /// The longest wavelength is this many times 2π timesteps; Vaswani 2017, arXiv:1706.03762, section 3.5.
 const MAX_PERIOD: f64 = 10_000.0;
@@ -11,8 +12,8 @@ pub(super) struct TimeEmbedding<B: Backend> {
     width: usize,
     flip_sin_to_cos: bool,
     freq_shift: f64,
-    linear_1: B::Linear,
-    linear_2: B::Linear,
+    linear_1: Adapted<B::Linear>,
+    linear_2: Adapted<B::Linear>,
 }
 
 impl<B: Backend> TimeEmbedding<B> {
@@ -23,20 +24,25 @@ impl<B: Backend> TimeEmbedding<B> {
             width,
             flip_sin_to_cos: config.flip_sin_to_cos,
             freq_shift: config.freq_shift,
-            linear_1: scope.linear("linear_1", (width, embedded))?,
-            linear_2: scope.linear("linear_2", (embedded, embedded))?,
+            linear_1: Adapted::linear(&scope, "linear_1", (width, embedded))?,
+            linear_2: Adapted::linear(&scope, "linear_2", (embedded, embedded))?,
         })
     }
 
     /// Timesteps `[rows]` → tokens `[rows, 1, time_channels]`, through the SiLU with which every residual block begins.
-    pub(super) fn forward(&self, backend: &B, timesteps: &[f32]) -> Result<B::Tensor, ModelError> {
+    pub(super) fn forward(
+        &self,
+        backend: &B,
+        timesteps: &[f32],
+        updates: &Updates<'_, B>,
+    ) -> Result<B::Tensor, ModelError> {
         let sinusoids: Vec<f32> = timesteps
             .iter()
             .flat_map(|timestep| timestep_embedding(*timestep, self.width, self.flip_sin_to_cos, self.freq_shift))
             .collect();
         let x = backend.upload_tokens(&sinusoids, [timesteps.len(), 1, self.width])?;
-        let x = backend.linear(&self.linear_1, &x, Epilogue::activation(Activation::Silu))?;
-        backend.linear(&self.linear_2, &x, Epilogue::activation(Activation::Silu))
+        let x = updates.linear(backend, &self.linear_1, &x, Epilogue::activation(Activation::Silu))?;
+        updates.linear(backend, &self.linear_2, &x, Epilogue::activation(Activation::Silu))
     }
 }
 

@@ -46,7 +46,7 @@ fn epilogues<'a, T>(shift: &'a T, residual: &'a T) -> Vec<Epilogue<'a, T>> {
         for (channel_bias, residual) in
             [(None, None), (Some(shift), None), (None, Some(residual)), (Some(shift), Some(residual))]
         {
-            all.push(Epilogue { channel_bias, activation, residual, rounded: false });
+            all.push(Epilogue { channel_bias, added: None, activation, residual, rounded: false });
         }
     }
     all
@@ -78,7 +78,7 @@ fn convolutions_of_enlarged_images() {
         same!(|backend| {
             let conv = backend.pack_conv(&kernel, &bias, ConvGeometry::upsampled()).unwrap();
             let x = backend.upload_image(&values(2 * inputs * 7 * 9, 3), [2, inputs, 7, 9]).unwrap();
-            backend.upsample_conv2d(&conv, &x, size).unwrap()
+            backend.upsample_conv2d(&conv, &x, size, Epilogue::none()).unwrap()
         });
     }
 }
@@ -114,7 +114,7 @@ fn linear_layers_plain_and_gated() {
     same!(|backend| {
         let x = backend.upload_tokens(&values(2 * 9 * 6, 3), [2, 9, 6]).unwrap();
         let geglu = backend.pack_geglu(&gated, &bias).unwrap();
-        backend.geglu(&geglu, &x).unwrap()
+        backend.geglu(&geglu, &x, None).unwrap()
     });
 }
 
@@ -168,9 +168,9 @@ fn attention_to_itself_and_to_texts_of_any_length() {
         same!(|backend| {
             let x = backend.upload_tokens(&values(3 * 7 * 6, 4), [3, 7, 6]).unwrap();
             let bare = backend.pack_self_attention(&projections, None, 2).unwrap();
-            let x = backend.self_attention(&bare, &x, mask).unwrap();
+            let x = backend.self_attention(&bare, &x, mask, None).unwrap();
             let biased = backend.pack_self_attention(&projections, Some(&biases), 2).unwrap();
-            backend.self_attention(&biased, &x, mask).unwrap()
+            backend.self_attention(&biased, &x, mask, None).unwrap()
         });
     }
     let [_, to_k, to_v] = &projections;
@@ -179,7 +179,7 @@ fn attention_to_itself_and_to_texts_of_any_length() {
         let q = backend.upload_tokens(&values(3 * 7 * 6, 4), [3, 7, 6]).unwrap();
         let texts = [4, 9, 1].map(|length| {
             let text = backend.upload_tokens(&values(length * 6, length), [1, length, 6]).unwrap();
-            backend.keys_values(&linear(to_k), &linear(to_v), &text, 2).unwrap()
+            backend.keys_values([&linear(to_k), &linear(to_v)], &text, 2, [None; 2]).unwrap()
         });
         backend.attention(&q, &texts.each_ref(), 2).unwrap()
     });
@@ -224,7 +224,7 @@ fn a_band_is_convolved_as_where_it_stands() {
                 let conv = backend.pack_conv(&kernel, &bias, geometry).unwrap();
                 let x = backend.upload_image(&values(inputs * 10 * 9, 3), [1, inputs, 10, 9]).unwrap();
                 let whole = match geometry.upsampled {
-                    true => backend.upsample_conv2d(&conv, &x, (20, 18)).unwrap(),
+                    true => backend.upsample_conv2d(&conv, &x, (20, 18), Epilogue::none()).unwrap(),
                     false => backend.conv2d(&conv, &x, Epilogue::none()).unwrap(),
                 };
                 let expected = backend.download(&backend.rows(&whole, own.clone()).unwrap()).unwrap();
