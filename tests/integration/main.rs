@@ -11,6 +11,7 @@ mod clients;
 mod clocks;
 mod command;
 mod converting;
+mod distilled;
 mod finished_pictures;
 mod generate;
 mod house;

@@ -10,7 +10,7 @@ use testkit::fleet::{Builder, Fleet};
 
 use crate::asking::image;
 
-/// Of `golden/settings/pictures.json` and `golden/prompts/pictures.json`.
+/// Of the `pictures.json` of `golden/settings`, `golden/prompts` and others of that form.
 #[derive(Deserialize)]
 struct Picture {
     file: String,
@@ -28,6 +28,8 @@ struct Request {
     num_inference_steps: u32,
     guidance_scale: f64,
     seed: u64,
+    /// Width and height.
+    size: Option<(u32, u32)>,
     sigma_spacing: Option<String>,
     hires: Option<(u32, u32, f64)>,
     rng: Option<String>,
@@ -43,6 +45,9 @@ impl Request {
             .num_inference_steps(self.num_inference_steps)
             .guidance_scale(self.guidance_scale)
             .seed(self.seed);
+        if let Some((width, height)) = self.size {
+            request = request.width(width).height(height);
+        }
         if let Some(spacing) = &self.sigma_spacing {
             request = request.sigma_spacing(spacing);
         }
@@ -100,7 +105,7 @@ fn check(path: &PathBuf, found: &RgbImage) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn listed(folder: &str) -> anyhow::Result<Vec<(PathBuf, GenerateRequest)>> {
+pub(crate) fn listed(folder: &str) -> anyhow::Result<Vec<(PathBuf, GenerateRequest)>> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);
     let pictures: Vec<Picture> = serde_json::from_slice(&std::fs::read(folder.join("pictures.json"))?)?;
     ensure!(!pictures.is_empty());

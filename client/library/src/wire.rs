@@ -156,6 +156,7 @@ impl From<v1::Model> for Model {
             max_clip_skip: message.max_clip_skip,
             max_prompt_tokens: message.max_prompt_tokens,
             inpainting: message.inpainting,
+            embedded_guidance: message.embedded_guidance,
             textual_inversions: message.textual_inversions,
             loras: message.loras,
         }

@@ -20,6 +20,7 @@ impl Facts {
             info: v1::StageInfo::default(),
             latent_channels: 4,
             inpainting: false,
+            embeds_guidance: false,
             cross_attention_dim,
             schedule: NoiseSchedule::new(&ScheduleConfig::default())?,
             defaults: Defaults::reference(512),

@@ -25,6 +25,8 @@ pub(crate) struct DenoiserFacts {
     pub(crate) latent_channels: usize,
     /// The UNet looks at a mask and a masked picture behind the latents.
     pub(crate) inpainting: bool,
+    /// The UNet looks at the guidance scale; requests have no unconditional half.
+    pub(crate) embeds_guidance: bool,
     pub(crate) cross_attention_dim: usize,
     pub(crate) schedule: NoiseSchedule,
     pub(crate) defaults: Defaults,
@@ -76,6 +78,7 @@ pub(crate) fn start(
             info: model::stage_info(&source, unet.model.as_ref(), queue_limit),
             latent_channels: unet.model.latent_channels(),
             inpainting: unet.model.in_channels() != unet.model.latent_channels(),
+            embeds_guidance: unet.model.embeds_guidance(),
             cross_attention_dim: unet.model.cross_attention_dim(),
             latents: size,
             max_batch: budget.holds(&unet.usual_cost(&schedule, &defaults, size)?),
@@ -152,7 +155,12 @@ impl DenoiseModel for Unet {
     fn predict(&mut self, rows: &[Row<'_, Context>], size: LatentSize) -> Result<Vec<Vec<f32>>, ModelError> {
         let rows: Vec<UnetRow<'_>> = rows
             .iter()
-            .map(|row| UnetRow { latents: row.latents, timestep: row.timestep, context: row.context })
+            .map(|row| UnetRow {
+                latents: row.latents,
+                timestep: row.timestep,
+                context: row.context,
+                guidance_scale: row.guidance_scale,
+            })
             .collect();
         let mut noise_pred = Vec::with_capacity(rows.len());
         let rows_at_once = (self.most_pixels / (size.height * size.width).max(1)).max(1);

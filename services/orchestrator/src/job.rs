@@ -25,6 +25,8 @@ pub(crate) struct Job {
     pub(crate) sampler: String,
     pub(crate) num_inference_steps: u32,
     pub(crate) guidance_scale: f64,
+    /// The model looks at the scale itself.
+    pub(crate) embedded_guidance: bool,
     pub(crate) eta: f64,
     /// "karras" or "exponential"; empty: as the sampler's timesteps lie.
     pub(crate) sigma_spacing: String,
@@ -99,9 +101,9 @@ impl Job {
         self.loras.iter().map(|lora| v1::Lora { name: lora.name.clone(), weight: Some(lora.weight) }).collect()
     }
 
-    /// Whether the unconditional half is computed: for every scale but exactly 1.
+    /// Whether the unconditional half is computed: for every scale but exactly 1, unless the model looks at the scale itself.
     pub(crate) fn guided(&self) -> bool {
-        self.guidance_scale != 1.0
+        self.guidance_scale != 1.0 && !self.embedded_guidance
     }
 
     /// The seed of picture `index`.

@@ -40,6 +40,8 @@ pub(crate) struct Model {
     pub(crate) factor: u32,
     /// Its UNet looks at a mask and a masked picture.
     pub(crate) inpainting: bool,
+    /// Its UNet looks at the guidance scale; there is no unconditional half.
+    pub(crate) embedded_guidance: bool,
 }
 
 /// What a request uses for a field that it leaves out.
@@ -124,6 +126,7 @@ impl Model {
             latent_channels: denoiser.latent_channels as usize,
             factor: vae.factor,
             inpainting: denoiser.inpainting,
+            embedded_guidance: denoiser.embedded_guidance,
         })
     }
 

@@ -88,6 +88,7 @@ impl Facts {
         let side = |latents: usize| (latents * Self::FACTOR) as u32;
         v1::DenoiserInfo {
             inpainting: false,
+            embedded_guidance: false,
             loras: Vec::new(),
             stage: self.stage(),
             latent_channels: Self::CHANNELS as u32,

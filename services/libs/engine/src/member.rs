@@ -20,6 +20,7 @@ pub(crate) struct Member<C> {
     resumed_at: usize,
     prompt: C,
     guidance: Option<(C, f32)>,
+    embedded_guidance: Option<f32>,
     preview_every: usize,
     pace: CheckpointPace,
     told_draining: bool,
@@ -70,6 +71,7 @@ impl<C> Member<C> {
                 run,
                 prompt,
                 guidance,
+                embedded_guidance: request.embedded_guidance.map(|scale| scale as f32),
                 preview_every: request.preview_every,
                 told_draining: false,
                 events,
@@ -116,7 +118,8 @@ impl<C> Member<C> {
     /// Its rows of the model's batch: the unconditional one first.
     pub(crate) fn rows(&self) -> impl Iterator<Item = Row<'_, C>> {
         let (latents, outputs, timestep) = (self.run.input(), self.run.elements(), self.run.timestep());
-        let row = move |context| Row { latents, outputs, timestep, context };
+        let guidance_scale = self.embedded_guidance;
+        let row = move |context| Row { latents, outputs, timestep, context, guidance_scale };
         self.guidance.iter().map(|(negative, _)| negative).chain([&self.prompt]).map(row)
     }
 

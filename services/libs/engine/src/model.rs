@@ -44,6 +44,8 @@ pub struct Row<'a, C> {
     pub timestep: f32,
     /// The prepared prompt.
     pub context: &'a C,
+    /// The guidance scale, for a model that looks at it.
+    pub guidance_scale: Option<f32>,
 }
 
 /// A request's own sequence of unit normal draws.

@@ -27,8 +27,10 @@ pub struct DenoiseRequest {
     pub prompt_embeds: Vec<f32>,
     /// What changes the model for this request alone.
     pub adapters: Vec<Adapter>,
-    /// `None` leaves the unconditional half out: a guidance scale of exactly 1.
+    /// `None` leaves the unconditional half out: a guidance scale of exactly 1, or a model that looks at the scale itself.
     pub guidance: Option<Guidance>,
+    /// The scale, for a model that looks at it.
+    pub embedded_guidance: Option<f64>,
     /// What it begins from and keeps to besides noise.
     pub given: Given,
     /// The initial latents and all later noise.

@@ -23,7 +23,7 @@ use time::TimeEmbedding;
 use up::UpBlock;
 
 pub use text::TextContext;
-pub use time::timestep_embedding;
+pub use time::{guidance_scale_embedding, timestep_embedding};
 
 /// The UNet.
 pub struct Unet<B: Backend> {
@@ -82,6 +82,11 @@ impl<B: Backend> Unet<B> {
         self.text_projections.project(backend, prompt_embeds, &Updates::same(adapters, 1))
     }
 
+    /// Whether [`Self::forward`] looks at guidance scales.
+    pub(crate) fn embeds_guidance(&self) -> bool {
+        self.time_embedding.embeds_guidance()
+    }
+
     /// Latents `[rows, in_channels, h, w]` → predicted noise `[rows, out_channels, h, w]`, for any `h` and `w`. Each row has the text and
     /// the adapters of its own request, which its text was prepared with too.
     ///
@@ -91,12 +96,12 @@ impl<B: Backend> Unet<B> {
         &self,
         backend: &B,
         latents: &B::Tensor,
-        timesteps: &[f32],
+        (timesteps, guidance_scales): (&[f32], &[f32]),
         contexts: &[&TextContext<B>],
         adapters: &[Option<&Set<B>>],
     ) -> Result<B::Tensor, ModelError> {
         let updates = Updates::of(adapters);
-        let time = self.time_embedding.forward(backend, timesteps, &updates)?;
+        let time = self.time_embedding.forward(backend, timesteps, guidance_scales, &updates)?;
         let conditions = Conditions { time, texts: contexts, updates };
 
         let mut skips = vec![conditions.updates.conv2d(backend, &self.conv_in, latents, Epilogue::none())?];

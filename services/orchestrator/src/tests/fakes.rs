@@ -77,6 +77,7 @@ pub(crate) fn denoiser_info() -> DenoiserInfo {
         batch_pixels: 2 * 2 * 8 * 8,
         sampler_costs: Vec::new(),
         inpainting: false,
+        embedded_guidance: false,
         loras: loras(),
     }
 }
@@ -112,6 +113,7 @@ pub(crate) fn job() -> Job {
         sampler: "plms".into(),
         num_inference_steps: 4,
         guidance_scale: 7.5,
+        embedded_guidance: false,
         eta: 0.0,
         sigma_spacing: String::new(),
         rng: Rng::Cpu,

@@ -141,6 +141,7 @@ pub(super) fn request_with(prompt: f32, plan: Plan) -> DenoiseRequest {
         prompt_embeds: vec![prompt; 6],
         adapters: Vec::new(),
         guidance: None,
+        embedded_guidance: None,
         given: Given::default(),
         noise: Box::new(noise(prompt.abs() as usize)),
         preview_every: 0,

@@ -298,7 +298,7 @@ mod tests {
 
     fn predict(unet: &mut dyn UnetModel) -> Vec<Vec<f32>> {
         let texts = [0.5, -0.5].map(|value| unet.context(&vec![value; 77 * 96], 77).unwrap());
-        let row = |context| UnetRow { latents: &[0.25; 256], timestep: 500.0, context };
+        let row = |context| UnetRow { latents: &[0.25; 256], timestep: 500.0, context, guidance_scale: None };
         unet.predict(&texts.each_ref().map(row), 8, 8).unwrap()
     }
 

@@ -30,6 +30,7 @@ impl UNetConfig {
             "norm_num_groups": self.norm_num_groups,
             "out_channels": self.out_channels,
             "sample_size": self.sample_size,
+            "time_cond_proj_dim": self.time_cond_proj_dim,
             "up_block_types": kinds(&self.up_block_attention, super::unet::UP),
         })
     }

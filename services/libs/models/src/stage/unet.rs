@@ -48,6 +48,9 @@ pub trait UnetModel: LoadedModel {
     /// Channels that it reads: those of the latents, and of an inpainting UNet the mask's and the masked picture's behind them.
     fn in_channels(&self) -> usize;
 
+    /// Whether it was distilled to look at the guidance scale, so that a row has one and there is no unconditional half.
+    fn embeds_guidance(&self) -> bool;
+
     /// Channels of the latents; 4 in v1.
     fn latent_channels(&self) -> usize;
 
@@ -64,6 +67,8 @@ pub struct UnetRow<'a> {
     pub timestep: f32,
     /// The text and the adapters, prepared by the same model.
     pub context: &'a Context,
+    /// What a UNet is told that [embeds it](UnetModel::embeds_guidance); others are not.
+    pub guidance_scale: Option<f32>,
 }
 
 /// Loads the UNet of a model.
@@ -171,16 +176,25 @@ impl<B: Backend> UnetModel for UnetStage<B> {
             if !row.timestep.is_finite() {
                 return Err(ModelError::input("timestep", format!("is {}; expected a finite number", row.timestep)));
             }
+            match row.guidance_scale {
+                Some(scale) if self.embeds_guidance() && scale.is_finite() => {}
+                None if !self.embeds_guidance() => {}
+                scale => {
+                    let expected = if self.embeds_guidance() { "a finite number" } else { "none" };
+                    return Err(ModelError::input("guidance_scale", format!("is {scale:?}; expected {expected}")));
+                }
+            }
         }
         let prepared: Vec<&Prepared<B>> =
             rows.iter().map(|row| self.texts.open(row.context)).collect::<Result<_, _>>()?;
         let texts: Vec<&TextContext<B>> = prepared.iter().map(|prepared| &prepared.text).collect();
         let sets: Vec<Option<&Set<B>>> = prepared.iter().map(|prepared| prepared.set()).collect();
         let timesteps: Vec<f32> = rows.iter().map(|row| row.timestep).collect();
+        let scales: Vec<f32> = rows.iter().filter_map(|row| row.guidance_scale).collect();
         let latents: Vec<f32> = rows.iter().flat_map(|row| row.latents).copied().collect();
         let latents = self.backend.upload_image(&latents, [rows.len(), channels, height, width])?;
         let Self { backend, network, .. } = &*self;
-        let forward = || network.forward(backend, &latents, &timesteps, &texts, &sets);
+        let forward = || network.forward(backend, &latents, (&timesteps, &scales), &texts, &sets);
         let noise_pred = backend.pass(|| backend.download(&forward()?))?;
         Ok(noise_pred.chunks_exact(self.latent_channels() * height * width).map(<[f32]>::to_vec).collect())
     }
@@ -191,6 +205,10 @@ impl<B: Backend> UnetModel for UnetStage<B> {
 
     fn in_channels(&self) -> usize {
         self.config.in_channels
+    }
+
+    fn embeds_guidance(&self) -> bool {
+        self.network.embeds_guidance()
     }
 
     fn latent_channels(&self) -> usize {
@@ -211,7 +229,8 @@ impl<B: Backend> LoadedModel for UnetStage<B> {
         const SIDE: usize = 8;
         let context = self.context(&vec![0.0; self.config.cross_attention_dim], 1)?;
         let latents = vec![0.0; self.config.in_channels * SIDE * SIDE];
-        let row = UnetRow { latents: &latents, timestep: 0.0, context: &context };
+        let guidance_scale = self.embeds_guidance().then_some(1.0);
+        let row = UnetRow { latents: &latents, timestep: 0.0, context: &context, guidance_scale };
         self.predict(&[row], SIDE, SIDE).map(drop)
     }
 }
