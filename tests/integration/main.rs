@@ -15,6 +15,7 @@ mod distilled;
 mod finished_pictures;
 mod generate;
 mod house;
+mod inspecting;
 mod layouts;
 mod limits;
 mod metrics;

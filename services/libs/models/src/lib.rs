@@ -13,8 +13,11 @@ pub mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod inspect;
 pub mod inversion;
+mod left_out;
 pub mod lora;
+mod network;
 pub mod noise;
 mod outline;
 mod pocket;

@@ -6,7 +6,6 @@
 
 mod error;
 mod folder;
-mod left_out;
 mod model;
 mod single;
 mod target;
@@ -15,9 +14,9 @@ mod tensors;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+pub use crate::left_out::LeftOut;
 use crate::source::{ModelSource, SourceOptions};
 pub use error::ConvertError;
-pub use left_out::LeftOut;
 use model::Model;
 use target::{Kind, TargetFile, TargetFolder};
 

@@ -5,11 +5,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::ConvertError;
-use super::left_out::LeftOut;
 use super::model::Model;
 use super::tensors::Outgoing;
 use crate::config::{self, ClipConfig, UNetConfig, VaeConfig};
 use crate::error::LoadError;
+use crate::left_out::LeftOut;
 use crate::source::Files;
 use crate::tokenizer::Tokenizer;
 use crate::weights::names::{self, Blocks, Sizes};

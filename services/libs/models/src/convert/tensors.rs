@@ -59,7 +59,7 @@ fn to_half(dtype: Dtype, bytes: &[u8]) -> Result<Vec<u8>, f64> {
     match dtype {
         Dtype::F64 => all(bytes, |element| {
             let exact = f64::from_le_bytes(element);
-            checked(f16::from_f64(exact), exact)
+            checked(f16::from_f32(to_odd(exact)), exact)
         }),
         Dtype::F32 => all(bytes, |element| {
             let exact = f32::from_le_bytes(element);
@@ -71,6 +71,18 @@ fn to_half(dtype: Dtype, bytes: &[u8]) -> Result<Vec<u8>, f64> {
         }),
         Dtype::F16 | Dtype::Other(..) => Ok(bytes.to_vec()),
     }
+}
+
+/// The f32 beside a value that tells on which side of it the value lies: of the two around a value that is none, the one whose last bit is
+/// set. Rounded once more, to less than half as many bits, that gives what the value itself gives (Boldo and Melquiond 2008, "Emulation of
+/// FMA and correctly rounded sums", theorem 1); the nearest f32 does not. `f16::from_f64` takes that one where the processor has instructions.
+fn to_odd(value: f64) -> f32 {
+    let nearest = value as f32;
+    if f64::from(nearest) == value || value.is_nan() {
+        return nearest;
+    }
+    let away = f64::from(nearest).abs() > value.abs();
+    f32::from_bits((nearest.to_bits() - u32::from(away)) | 1)
 }
 
 /// Writes a safetensors file and gives the bytes of its tensors. `path` is its name, for messages.
@@ -140,10 +152,17 @@ mod tests {
     fn values_are_rounded_once_to_the_nearest() {
         // 1 + 2⁻¹¹ lies between two halves and goes to the even one; a little more goes up, though f32 cannot tell.
         let tie = 1.0 + f64::from(2.0_f32.powi(-11));
-        let values = [1.0, tie, tie + 1e-12, -65504.0, 65519.0, 2.0_f64.powi(-26), f64::INFINITY];
+        let values =
+            [1.0, tie, tie + 1e-12, tie - 1e-12, -65504.0, 65519.999_999_999, 2.0_f64.powi(-26), f64::INFINITY];
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let expected = [1.0, 1.0, 1.0 + 2.0_f32.powi(-10), -65504.0, 65504.0, 0.0, f32::INFINITY];
+        let expected = [1.0, 1.0, 1.0 + 2.0_f32.powi(-10), 1.0, -65504.0, 65504.0, 0.0, f32::INFINITY];
         assert_eq!(halves(&to_half(Dtype::F64, &bytes).unwrap()), expected);
+        // Half of the smallest half goes to zero, a little more does not; and what no f32 reaches has no half.
+        let smallest = 2.0_f64.powi(-25);
+        let bytes: Vec<u8> =
+            [smallest, smallest * (1.0 + 1e-12), 1e-300].iter().flat_map(|value| value.to_le_bytes()).collect();
+        assert_eq!(halves(&to_half(Dtype::F64, &bytes).unwrap()), [0.0, 2.0_f32.powi(-24), 0.0]);
+        assert_eq!(to_half(Dtype::F64, &1e300_f64.to_le_bytes()), Err(1e300));
 
         let singles: Vec<u8> = [0.1_f32, -3.0e-8].iter().flat_map(|value| value.to_le_bytes()).collect();
         assert_eq!(halves(&to_half(Dtype::F32, &singles).unwrap()), [0.099_975_586, -5.960_464_5e-8]);

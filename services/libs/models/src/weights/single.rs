@@ -50,17 +50,33 @@ impl SingleFile {
 
     /// As [`SingleFile::open`], of a file's bytes.
     pub(crate) fn read(blob: &Blob) -> Result<Self, LoadError> {
-        let Contents { tensors, beside } = read_contents(blob)?;
-        let tensors: BTreeMap<String, Stored> = tensors.into_iter().collect();
-        let file = blob.file();
-        let names = || tensors.keys().map(String::as_str);
-        if let Some(what) = other_family(names()) {
-            return Err(LoadError::unsupported(file, format!("{what}; Darkroom runs Stable Diffusion v1")));
+        let contents = Self::of_family(read_contents(blob)?).map_err(|(_, what)| {
+            LoadError::unsupported(blob.file(), format!("{what}; Darkroom runs Stable Diffusion v1"))
+        })?;
+        let file = Self::new(blob, contents);
+        warn_unknown(&file.file, file.of_no_part().filter(|name| !names::is_known_extra(name)));
+        Ok(file)
+    }
+
+    /// Gives contents back whose names do not tell that they are something else's; else what they are.
+    pub(crate) fn of_family(contents: Contents) -> Result<Contents, (Contents, &'static str)> {
+        let names = contents.tensors.iter().map(|(name, _)| name.as_str());
+        match other_family(names) {
+            Some(what) => Err((contents, what)),
+            None => Ok(contents),
         }
-        let sizes = Sizes::of(names());
-        let known = |name: &str| names::is_known_extra(name) || names::from_compvis(name, sizes).is_some();
-        warn_unknown(file, names().filter(|name| !known(name)));
-        Ok(Self { file: file.into(), tensors, beside, sizes })
+    }
+
+    /// What was read of a file's bytes.
+    pub(crate) fn new(blob: &Blob, Contents { tensors, beside }: Contents) -> Self {
+        let tensors: BTreeMap<String, Stored> = tensors.into_iter().collect();
+        let sizes = Sizes::of(tensors.keys().map(String::as_str));
+        Self { file: blob.file().into(), tensors, beside, sizes }
+    }
+
+    /// Whether the bytes are a torch checkpoint, and not safetensors.
+    pub(crate) fn is_checkpoint(blob: &Blob) -> bool {
+        checkpoint::is_archive(blob)
     }
 
     /// The tensors of one part; those of the UNet's moving average instead of its own where `ema` is set.
@@ -97,6 +113,14 @@ impl SingleFile {
     /// The names of what lies beside the tensors: state of a training.
     pub(crate) fn beside(&self) -> &[String] {
         &self.beside
+    }
+
+    /// How many of the UNet's tensors have a moving average.
+    pub(crate) fn averages(&self) -> usize {
+        let of_unet =
+            |name: &&String| names::from_compvis(name, self.sizes).is_some_and(|(part, _)| part == Part::Unet);
+        let has_average = |name: &String| names::ema_name(name).is_some_and(|name| self.tensors.contains_key(&name));
+        self.tensors.keys().filter(of_unet).filter(|name| has_average(name)).count()
     }
 
     fn averaged(&self, name: &str) -> Result<&Stored, LoadError> {

@@ -1,10 +1,12 @@
-//! What a source holds and a target will not: told, so that nothing is lost unseen.
+//! What a source holds beside its networks: told, so that nothing is lost unseen.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::model::Network;
+use serde::Serialize;
+
 use crate::error::{LoadError, shown};
+use crate::network::Network;
 use crate::source::{ModelSource, folder_of};
 use crate::weights::folder_tensors;
 use crate::weights::names::{Extra, is_useful};
@@ -13,7 +15,7 @@ use crate::weights::names::{Extra, is_useful};
 const NAMES_SHOWN: usize = 3;
 
 /// Things of one kind that are left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LeftOut {
     /// What they are.
     pub what: String,
@@ -22,7 +24,7 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
-    pub(super) fn one(what: impl Into<String>) -> Self {
+    pub(crate) fn one(what: impl Into<String>) -> Self {
         Self { what: what.into(), names: Vec::new() }
     }
 }
@@ -41,7 +43,10 @@ impl fmt::Display for LeftOut {
 }
 
 /// What no network reads: averages, schedules, training state, and what nobody knows.
-pub(super) fn of(source: &ModelSource, networks: &[Network]) -> Result<Vec<LeftOut>, LoadError> {
+pub(crate) fn of<'a>(
+    source: &ModelSource,
+    networks: impl Iterator<Item = &'a Network> + Clone,
+) -> Result<Vec<LeftOut>, LoadError> {
     let mut extras: BTreeMap<Extra, Vec<String>> = BTreeMap::new();
     let mut unknown: Vec<String> = Vec::new();
     let mut beside = Vec::new();
@@ -54,7 +59,7 @@ pub(super) fn of(source: &ModelSource, networks: &[Network]) -> Result<Vec<LeftO
         }
         beside = single.beside().to_vec();
     } else if let Some(files) = source.files() {
-        for part in networks.iter().map(|network| network.part) {
+        for part in networks.clone().map(|network| network.part) {
             let (_, tensors) = folder_tensors(files, folder_of(part), part)?;
             let useless = tensors.into_iter().map(|(name, _)| name).filter(|name| !is_useful(part, name));
             for name in useless {
@@ -63,7 +68,7 @@ pub(super) fn of(source: &ModelSource, networks: &[Network]) -> Result<Vec<LeftO
             }
         }
     }
-    unknown.extend(networks.iter().flat_map(|network| network.unknown().map(str::to_owned)));
+    unknown.extend(networks.flat_map(|network| network.unknown().map(str::to_owned)));
     let mut left: Vec<LeftOut> =
         extras.into_iter().map(|(extra, names)| LeftOut { what: extra.to_string(), names }).collect();
     if !beside.is_empty() {
