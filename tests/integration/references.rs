@@ -35,6 +35,8 @@ struct Request {
     rng: Option<String>,
     variation_strength: Option<f64>,
     variation_seed: Option<u64>,
+    #[serde(default)]
+    loras: Vec<(String, f64)>,
 }
 
 impl Request {
@@ -59,6 +61,9 @@ impl Request {
         }
         if self.rng.as_deref() == Some("cuda") {
             request = request.rng(Rng::Cuda);
+        }
+        for (name, weight) in &self.loras {
+            request = request.lora(name, *weight);
         }
         if let (Some(strength), Some(seed)) = (self.variation_strength, self.variation_seed) {
             request = request.variation_strength(strength).variation_seed(seed);
@@ -118,4 +123,20 @@ async fn settings_and_prompts_give_the_references_pictures() -> anyhow::Result<(
     // In one batch: prompts of one window and of several, plain and weighted.
     let pictures = [listed("golden/settings")?, listed("golden/prompts")?].concat();
     compare(&fleet.client().await?, pictures).await
+}
+
+/// In one batch with pictures that use none, which are the references' too.
+#[tokio::test(flavor = "multi_thread")]
+async fn loras_give_the_references_pictures_beside_plain_ones() -> anyhow::Result<()> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/loras/files");
+    let (of_text, of_unet) = (folder.clone(), folder);
+    let fleet = in_f32(Fleet::with_pocket_model())
+        .text_encoder(move |config| config.loras = Some(of_text.clone()))
+        .denoiser(move |config| config.loras = Some(of_unet.clone()))
+        .start()
+        .await?;
+    let client = fleet.client().await?;
+    let models = client.list_models().await?;
+    ensure!(models[0].loras == ["every layer", "flat", "flat before", "flat peft"], "{:?}", models[0].loras);
+    compare(&client, [listed("golden/loras")?, listed("golden/prompts")?].concat()).await
 }

@@ -87,11 +87,16 @@ impl Loras {
             let what = format!("a folder of {} LoRAs; at most {MAX_FILES} are read", paths.len());
             return Err(LoadError::unsupported(&shown, what));
         }
-        paths.sort();
         let layers = Layers::of(source)?;
-        let list = paths.iter().map(|path| layers.read(path)).collect::<Result<Vec<_>, _>>()?;
+        let mut list = paths.iter().map(|path| layers.read(path)).collect::<Result<Vec<_>, _>>()?;
+        // So that the same files are the same revision everywhere.
+        list.sort_by(|first, second| first.name.cmp(&second.name));
         if let Some([_, second]) = list.array_windows().find(|[first, second]| first.name == second.name) {
             return Err(LoadError::malformed(&shown, format!("two files are named {:?}", second.name)));
+        }
+        for Lora { name, digest, unet, text_encoder } in &list {
+            let (unet, text_encoder) = (unet.len(), text_encoder.len());
+            tracing::info!(name, digest, unet, text_encoder, "a LoRA was read, for so many layers");
         }
         Ok(Self { list: Arc::new(list) })
     }

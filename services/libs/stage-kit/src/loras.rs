@@ -18,11 +18,7 @@ const FIELD: &str = "loras";
 /// # Errors
 /// What does not fit about one of its files.
 pub fn open(folder: Option<&Path>, source: &ModelSource) -> Result<Loras, ModelError> {
-    let loras = folder.map(|folder| Loras::from_folder(folder, source)).transpose()?.unwrap_or_default();
-    for (name, digest) in loras.files() {
-        tracing::info!(name, digest, "a LoRA was read");
-    }
-    Ok(loras)
+    Ok(folder.map(|folder| Loras::from_folder(folder, source)).transpose()?.unwrap_or_default())
 }
 
 /// As a stage tells them.

@@ -151,6 +151,8 @@ pub(crate) struct Behaviour {
     /// A `SafetyVerdict`.
     pub(crate) verdict: AtomicI32,
     pub(crate) texts: Mutex<Vec<String>>,
+    /// Of each call for texts.
+    pub(crate) text_loras: Mutex<Vec<Vec<Lora>>>,
     pub(crate) denoised: Mutex<Vec<DenoiseRequest>>,
     /// Seed and number of each evaluation.
     pub(crate) evaluations: Mutex<Vec<(u64, u32)>>,
@@ -227,7 +229,8 @@ impl TextEncoder for FakeTextEncoder {
         }
         let pause = *self.0.text_time.lock().unwrap();
         tokio::time::sleep(pause).await;
-        let texts = request.into_inner().prompts;
+        let EncodeTextRequest { prompts: texts, loras, .. } = request.into_inner();
+        self.0.text_loras.lock().unwrap().push(loras);
         let embeddings = texts.iter().map(embed).collect();
         self.0.texts.lock().unwrap().extend(texts);
         Ok(Response::new(EncodeTextResponse { embeddings }))

@@ -239,3 +239,27 @@ impl Scales {
         own.or(alphas.alpha).map_or(1.0, |alpha| alpha / rank as f32)
     }
 }
+
+#[cfg(feature = "fuzzing")]
+impl Layers {
+    /// What a file adds to each layer, as its values.
+    pub(crate) fn fuzzed(&self, blob: &Blob) -> Result<Vec<crate::fuzzing::AdaptedLayer>, LoadError> {
+        let lora = self.lora("fuzzed", blob)?;
+        let mut layers = Vec::new();
+        for network in [Network::Unet, Network::TextEncoder] {
+            for (name, factors) in lora.layers(network) {
+                let place = self.places(network).and_then(|places| places.iter().find(|place| place.name == *name));
+                let Some(place) = place else { continue };
+                layers.push(crate::fuzzing::AdaptedLayer {
+                    rank: factors.rank,
+                    scale: factors.scale,
+                    inputs: place.shape[1..].iter().product(),
+                    outputs: place.shape[0],
+                    down: WeightTensor::stored(&factors.down).to_f32(),
+                    up: WeightTensor::stored(&factors.up).to_f32(),
+                });
+            }
+        }
+        Ok(layers)
+    }
+}
