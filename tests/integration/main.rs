@@ -26,3 +26,4 @@ mod processes;
 mod queue;
 mod recovery;
 mod references;
+mod sweep;
