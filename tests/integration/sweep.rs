@@ -128,6 +128,24 @@ async fn a_picture_to_begin_from_may_be_lost_more_or_less() -> anyhow::Result<()
 }
 
 #[tokio::test]
+async fn a_server_with_little_room_gets_fewer_at_once() -> anyhow::Result<()> {
+    let fleet = Fleet::with_pocket_model()
+        .orchestrator(|config| config.queue_limit = 2)
+        .denoiser(|config| config.max_batch = Some(1))
+        .start()
+        .await?;
+    let server = format!("http://{}", fleet.address(Service::Orchestrator)?);
+    let folder = tempfile::tempdir()?;
+    let flags = [PROMPT, "--outdir", "out", "--server", &server, "--seed", "1,2,3,4,5,6,7,8,9"];
+    let swept = run(&folder, "sweep", &[&flags[..], &SMALL].concat()).await?;
+    assert_eq!(swept.stdout.lines().count(), 10, "{}", swept.stdout);
+    let metrics = fleet.metrics(Service::Orchestrator).await?;
+    let refused = metrics.sum("darkroom_requests_total", &[("code", "RESOURCE_EXHAUSTED")]);
+    assert!(refused > 0.0, "the server had room for all of them");
+    Ok(())
+}
+
+#[tokio::test]
 async fn wrong_sweeps_end_with_2_and_save_nothing() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let wrong: [(&[&str], &str); 7] = [

@@ -103,6 +103,11 @@ impl Recipe {
         })
     }
 
+    /// `darkroom sweep`: the same with some of it varied.
+    pub(crate) fn swept(self, plan: Plan) -> Self {
+        Self { outdir: "outputs/sweep-samples", sweep: Some(plan), ..self }
+    }
+
     /// The request with all that this recipe adds.
     pub(crate) fn season(
         &self,

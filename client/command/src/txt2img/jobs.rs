@@ -75,7 +75,7 @@ pub(crate) fn jobs<'a>(flags: &'a Flags, prompts: &'a [String], max_images: u32)
 /// The requests of a sweep: a picture for each cell, prompt after prompt. All have the same seed, unless that is what varies.
 pub(crate) fn cells<'a>(flags: &'a Flags, prompts: &'a [String], plan: &'a Plan) -> impl Iterator<Item = Job> + 'a {
     let (seed, variation_seed) = (flags.picture.seed, flags.picture.variation_seed);
-    let cells = prompts.iter().flat_map(|prompt| (0..plan.cells()).map(move |cell| (prompt, cell)));
+    let cells = prompts.iter().flat_map(move |prompt| (0..plan.cells()).map(move |cell| (prompt, cell)));
     (0..).zip(cells).map(move |(first, (prompt, cell))| Job {
         prompt: prompt.clone(),
         seed,

@@ -168,3 +168,24 @@ impl Drop for Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_to_come_have_the_others_steps_on_average() {
+        let mut progress = Progress::new(4);
+        assert_eq!(progress.all_steps(), 0);
+        progress.running.insert(0, Running { done: vec![0], of: 10 });
+        progress.running.insert(1, Running { done: vec![0], of: 20 });
+        assert_eq!(progress.all_steps(), 60);
+        progress.picture_done(0, 0);
+        progress.completed(0);
+        assert_eq!(progress.all_steps(), 60);
+        // A strength takes some away.
+        progress.step(1, &Step { image_index: 0, step: 3, of: 16, preview: None });
+        assert_eq!(progress.all_steps(), 52);
+        assert_eq!(progress.running[&1].done, [3]);
+    }
+}

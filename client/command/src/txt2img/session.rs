@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use anyhow::Context;
 use darkroom_client::{
-    Client, Error, Event, Failed, Generation, Image, Picture, SafetyVerdict, Settings, Step, Warning,
+    Client, Code, Error, Event, Failed, Generation, Image, Picture, SafetyVerdict, Settings, Step, Warning,
 };
 use image::RgbImage;
 use tokio::task::block_in_place;
@@ -29,7 +29,7 @@ use crate::txt2img::sweep::Setting;
 use crate::txt2img::{npy, warn};
 
 /// Requests of a sweep that are under way at once at most. The denoisers batch them.
-const MOST_AT_ONCE: u32 = 16;
+const MOST_AT_ONCE: usize = 16;
 
 pub(crate) struct Session<'a> {
     client: &'a Client,
@@ -86,25 +86,35 @@ impl<'a> Session<'a> {
         let model = models.first();
         let max_images = model.map_or(1, |model| model.max_images);
         let (flags, recipe, prompts) = (self.flags, self.recipe, self.prompts);
-        let (mut jobs, at_once): (Box<dyn Iterator<Item = Job> + Send>, u32) = match &recipe.sweep {
+        let (mut jobs, mut at_once): (Box<dyn Iterator<Item = Job> + Send>, usize) = match &recipe.sweep {
             Some(plan) => {
                 self.progress.say(|| eprintln!("{} pictures of each prompt: {plan}", plan.cells()));
-                // No more than the server would let wait; what others have there is theirs.
-                let waiting = self.client.server_info().await?.queue_limit;
-                (Box::new(cells(flags, prompts, plan)), max_images.min(waiting).clamp(1, MOST_AT_ONCE))
+                (Box::new(cells(flags, prompts, plan)), (max_images as usize).clamp(1, MOST_AT_ONCE))
             }
             None => (Box::new(jobs(flags, prompts, max_images)), 1),
         };
         let mut running: Vec<(Job, Generation)> = Vec::new();
+        // What the server had no room for yet.
+        let mut again = Vec::new();
         loop {
-            while running.len() < at_once as usize
-                && let Some(job) = jobs.next()
+            while running.len() < at_once
+                && let Some(job) = again.pop().or_else(|| jobs.next())
             {
-                let generation = self.client.generate(request(flags, recipe, &job, model)).await?;
-                running.push((job, generation));
+                match self.client.generate(request(flags, recipe, &job, model)).await {
+                    Ok(generation) => running.push((job, generation)),
+                    Err(error) if is_crowd(&error, running.len()) => {
+                        at_once = running.len();
+                        again.push(job);
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
             let Some((place, event)) = next(&mut running).await else { return Ok(()) };
             match event {
+                Some(Err(error)) if is_crowd(&error, running.len() - 1) => {
+                    at_once = running.len() - 1;
+                    again.push(running.remove(place).0);
+                }
                 Some(event) => {
                     let (job, generation) = &running[place];
                     self.show(job, generation.request_id(), &event?)?;
@@ -217,6 +227,11 @@ impl<'a> Session<'a> {
         self.progress.say(|| outcome = self.report.grid(&path, prompt));
         outcome
     }
+}
+
+/// Whether a request was refused because there are enough others, `ours` among them: it has its turn when one of these is done.
+fn is_crowd(error: &Error, ours: usize) -> bool {
+    error.code() == Code::ResourceExhausted && ours > 0
 }
 
 /// What any of the requests tells next, and which it is; `None` instead of an event: it has ended. Nothing when there is none.

@@ -64,7 +64,7 @@ impl Sweep {
             Some(init) => Recipe::img2img(&init)?,
             None => Recipe::txt2img(),
         };
-        Ok((flags, Recipe { outdir: "outputs/sweep-samples", sweep: Some(plan), ..recipe }))
+        Ok((flags, recipe.swept(plan)))
     }
 }
 

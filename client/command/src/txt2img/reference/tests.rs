@@ -77,7 +77,7 @@ fn parse(arguments: &[String]) -> Result<Flags, String> {
 fn line(command: &str, example: &[String]) -> Vec<String> {
     let mut line = vec![command.to_owned()];
     line.extend(example.iter().cloned());
-    let flag = example[0].as_str();
+    let flag = example[0].split('=').next().unwrap().replace('_', "-");
     let needed: &[(&str, &str)] = match command {
         "txt2img" => &[],
         "img2img" => &[("--init-img", "x.png")],
@@ -86,7 +86,7 @@ fn line(command: &str, example: &[String]) -> Vec<String> {
     for (name, value) in needed.iter().filter(|(name, _)| *name != flag) {
         line.extend([*name, *value].map(str::to_owned));
     }
-    if !["--prompt", "--from-file"].contains(&flag) {
+    if !["--prompt", "--from-file"].contains(&flag.as_str()) {
         line.push("a horse".into());
     }
     line

@@ -94,6 +94,8 @@ struct Layout {
 impl Layout {
     fn new(plan: &Plan, width: u32, height: u32) -> Result<Self, Failure> {
         let (columns, rows) = (plan.columns() as u64, plan.rows() as u64);
+        // The numbers below stay within u32 for every picture of this size, and larger ones are refused by their grid's.
+        let (width, height) = (width.min(MOST_SIDE as u32), height.min(MOST_SIDE as u32));
         let dot = (width / WIDTH_OF_A_DOT).max(1);
         let (gap, air) = (2 * dot, 3 * dot);
         let band = font::HEIGHT * dot + 2 * air;

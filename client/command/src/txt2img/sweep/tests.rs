@@ -47,7 +47,7 @@ fn the_first_flag_makes_the_columns_and_the_second_the_rows() {
 
 #[test]
 fn one_flag_makes_one_row_unless_it_is_broken() {
-    let shape = |line| {
+    let shape = |line: &str| {
         let plan = plan(line);
         (plan.columns(), plan.rows())
     };
