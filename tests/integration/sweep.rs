@@ -89,8 +89,8 @@ async fn the_references_evaluation_is_one_command() -> anyhow::Result<()> {
     expected.insert(0, "outputs/sweep-samples/grid-0000.png".into());
     assert_eq!(files(folder.path()), expected);
     assert_eq!(picture(folder.path().join(&expected[0])).dimensions(), (2 + 8 * 66, 13 + 66));
-    let last = events.last().expect("an event");
-    assert_eq!((&last["event"], &last["prompt"]), (&"grid".into(), &PROMPT.into()));
+    let grids: Vec<&Value> = events.iter().filter(|event| event["event"] == "grid").collect();
+    assert_eq!(grids, [&json!({ "event": "grid", "path": expected[0], "prompt": PROMPT })]);
     Ok(())
 }
 

@@ -53,7 +53,8 @@ impl Progress {
         };
         match &self.bar {
             Some(bar) => bar.set_message(text),
-            None if queued.position > 0 => eprintln!("{text}"),
+            // Of several requests the later ones wait for the earlier ones, which is nothing to tell.
+            None if queued.position > 0 && self.running.is_empty() => eprintln!("{text}"),
             None => {}
         }
     }
