@@ -28,3 +28,4 @@ mod processes;
 mod queue;
 mod recovery;
 mod references;
+mod sweep;

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use darkroom_client::OutputFormat;
 
 use crate::failure::Failure;
+use crate::txt2img::reference::ReferenceFlags;
 
 /// A thin client computes nothing: its `--help` leaves out what says how. Given all the same, these flags are refused by name.
 const REMOTE_ONLY: bool = cfg!(not(feature = "local"));
@@ -21,6 +22,8 @@ pub(crate) struct Flags {
     pub(crate) output: OutputFlags,
     #[command(flatten, next_help_heading = "Where to compute")]
     pub(crate) compute: ComputeFlags,
+    #[command(flatten, next_help_heading = "For command lines of the reference's scripts")]
+    pub(crate) reference: ReferenceFlags,
 }
 
 #[derive(Debug, clap::Args)]
@@ -113,7 +116,7 @@ pub(crate) struct PictureFlags {
 #[derive(Debug, clap::Args)]
 pub(crate) struct OutputFlags {
     /// Pictures go to DIR/samples/00000.png, counting on from what is there, and the grid to DIR/grid-0000.png. Without it DIR is
-    /// outputs/txt2img-samples, outputs/img2img-samples or outputs/inpainting-samples.
+    /// outputs/txt2img-samples, outputs/img2img-samples, outputs/inpainting-samples or outputs/sweep-samples.
     #[arg(long, value_name = "DIR")]
     pub(crate) outdir: Option<PathBuf>,
     /// How the pictures are saved. Latents go to .npy files.
@@ -227,10 +230,8 @@ impl Flags {
             let why = "this darkroom was built without the models: name a server with --server URI";
             return Err(Failure::Usage(why.into()));
         }
-        if self.picture.eta.is_some_and(|eta| eta > 0.0) && self.picture.sampler().is_some_and(|name| name != "ddim") {
-            return Err(Failure::Usage("--eta: only the sampler ddim takes it; add --sampler ddim".into()));
-        }
-        Ok(())
+        self.picture.check_eta(self.picture.sampler())?;
+        self.reference.check()
     }
 
     /// Whether any file is written.
@@ -266,6 +267,14 @@ impl PictureFlags {
             (None, false, true) => Some("dpmpp_2m"),
             (None, false, false) => None,
         }
+    }
+
+    /// Refuses an eta that `sampler` does not take; `None` is the model's own, which the server knows.
+    pub(crate) fn check_eta(&self, sampler: Option<&str>) -> Result<(), Failure> {
+        if self.eta.is_some_and(|eta| eta > 0.0) && sampler.is_some_and(|name| name != "ddim") {
+            return Err(Failure::Usage("--eta: only the sampler ddim takes it; add --sampler ddim".into()));
+        }
+        Ok(())
     }
 }
 
