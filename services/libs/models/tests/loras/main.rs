@@ -72,7 +72,10 @@ fn embed(model: &mut dyn TextEncoderModel, text: &str, named: &[(&str, f64)]) ->
 fn predict(model: &mut dyn UnetModel, named: &[(&str, f64)]) -> Vec<f32> {
     let (latents, embeds) = (tensor("latents"), tensor("embeds"));
     let context = model.context_with(&embeds, TOKENS, &uses(named)).unwrap();
-    model.predict(&[UnetRow { latents: &latents, timestep: 421.0, context: &context }], SIDE, SIDE).unwrap().concat()
+    model
+        .predict(&[UnetRow { latents: &latents, timestep: 421.0, context: &context, guidance_scale: None }], SIDE, SIDE)
+        .unwrap()
+        .concat()
 }
 
 const FLAT: &[(&str, f64)] = &[("flat", 1.0)];

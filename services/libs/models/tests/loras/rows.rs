@@ -28,7 +28,12 @@ fn predict_all(model: &mut dyn UnetModel, rows: &[usize], threads: usize) -> Vec
         .iter()
         .zip(&contexts)
         .zip(rows)
-        .map(|(((latents, _), context), index)| UnetRow { latents, timestep: 20.5 * *index as f32, context })
+        .map(|(((latents, _), context), index)| UnetRow {
+            latents,
+            timestep: 20.5 * *index as f32,
+            context,
+            guidance_scale: None,
+        })
         .collect();
     on_threads(threads, || model.predict(&rows, 8, 12)).unwrap()
 }
@@ -51,7 +56,12 @@ fn rows_with_loras_and_without_keep_their_bits_in_one_batch() {
             let before = on_threads(1, || {
                 let (latents, embeds) = row(index);
                 let context = plain.context(&embeds, TOKENS).unwrap();
-                let row = UnetRow { latents: &latents, timestep: 20.5 * index as f32, context: &context };
+                let row = UnetRow {
+                    latents: &latents,
+                    timestep: 20.5 * index as f32,
+                    context: &context,
+                    guidance_scale: None,
+                };
                 plain.predict(&[row], 8, 12).unwrap().concat()
             });
             assert!(together[index] == before, "{precision}: row {index} is not the plain model's");
