@@ -20,8 +20,8 @@ from make_models import POCKET
 HERE = Path(__file__).parent / "loras"
 FILES = HERE / "files"
 LINEAR = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out")
-# Of the first LoRA. Their ratio is a power of two, so that the layouts without alphas can hold it exactly.
-RANK, ALPHA = 4, 2.0
+# Of the first LoRA. Their ratio is a power of two above 1, so that the layouts without alphas can hold it exactly in f16.
+RANK, ALPHA = 4, 8.0
 
 PICTURES = [
     ("a red circle on a white background", "", 51, "ddim", [("flat", 1.0)]),
@@ -98,7 +98,7 @@ def main() -> None:
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
     networks = [("unet", pipeline.unet), ("text_encoder", pipeline.text_encoder)]
 
-    flat = of(networks, lambda prefix, name: prefix != "unet" or name.endswith(LINEAR), RANK, 1, 0.25)
+    flat = of(networks, lambda prefix, name: prefix != "unet" or name.endswith(LINEAR), RANK, 1, 0.0625)
     save_file(kohya(flat, ALPHA), FILES / "flat.safetensors")
     save_file(peft(flat, ALPHA / RANK), FILES / "flat peft.safetensors")
     save_file(before_peft(flat, ALPHA / RANK), FILES / "flat before.safetensors")

@@ -14,7 +14,7 @@ pub(super) struct Texts<T> {
     memory: TextMemory,
 }
 
-/// Bytes of the keys and values of all texts in use, whoever holds them.
+/// Bytes of the keys and values of all texts in use, whoever holds them, and of the adapters that they were prepared with.
 #[derive(Clone, Debug, Default)]
 pub struct TextMemory(Arc<AtomicUsize>);
 

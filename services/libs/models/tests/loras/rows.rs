@@ -87,14 +87,13 @@ fn memory_is_counted_while_they_are_used() {
     let memory = model.text_memory();
     let (_, embeds) = row(0);
     let plain = model.context(&embeds, TOKENS).unwrap();
-    let text = memory.bytes();
     let with = model.context_with(&embeds, TOKENS, &uses(FLAT)).unwrap();
     let bytes = model.adapter_bytes(&uses(FLAT));
-    assert!(bytes > 0);
-    assert_eq!(memory.bytes(), 2 * text + bytes);
-    // Another text with the same ones shares them, in the same order alone.
+    let before = memory.bytes();
+    assert!(bytes > 0 && before > bytes);
+    // Another text with the same ones shares them.
     let other = model.context_with(&row(1).1, TOKENS, &uses(FLAT)).unwrap();
-    assert_eq!(memory.bytes(), 3 * text + bytes);
+    assert!(memory.bytes() - before < bytes, "{} are not shared", memory.bytes());
     drop((plain, with, other));
     // The last ones are kept for the next request, and make room for others.
     assert_eq!(memory.bytes(), bytes);
