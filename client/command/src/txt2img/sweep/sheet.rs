@@ -15,10 +15,11 @@ const MOST_SIDE: u64 = u16::MAX as u64;
 /// A picture of this width has labels whose dots are one pixel; one twice as wide has dots of two.
 const WIDTH_OF_A_DOT: u32 = 128;
 
-const PAPER: Rgb<u8> = Rgb([255; 3]);
+/// White pictures show where they end.
+const PAPER: Rgb<u8> = Rgb([224; 3]);
 const INK: Rgb<u8> = Rgb([0; 3]);
 /// Where a picture could not be made.
-const NOTHING: Rgb<u8> = Rgb([208; 3]);
+const NOTHING: Rgb<u8> = Rgb([160; 3]);
 
 /// The grids of a run, one for each prompt. A grid is kept from its first picture to its last.
 #[derive(Debug)]
