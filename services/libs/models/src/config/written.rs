@@ -173,6 +173,7 @@ mod tests {
             norm_eps: 1e-6,
             flip_sin_to_cos: false,
             freq_shift: 0.5,
+            time_cond_proj_dim: Some(256),
         };
         let json = unet.to_json();
         assert_eq!(UNetConfig::from_json("u", &bytes(&json)).unwrap(), unet);
