@@ -29,3 +29,4 @@ mod queue;
 mod recovery;
 mod references;
 mod sweep;
+mod tiny;

@@ -1,6 +1,6 @@
 //! Whole pictures through the services against the references', all in one batch and each alone: the same bytes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 use darkroom_client::{Client, GenerateRequest, PromptSyntax, Rng};
@@ -9,6 +9,7 @@ use serde::Deserialize;
 use testkit::fleet::{Builder, Fleet};
 
 use crate::asking::image;
+use crate::modifying::modified;
 
 /// Of the `pictures.json` of `golden/settings`, `golden/prompts` and others of that form.
 #[derive(Deserialize)]
@@ -80,34 +81,36 @@ pub(crate) fn in_f32(fleet: Builder) -> Builder {
         .vae(|config| config.model.precision = "f32".into())
 }
 
-/// All at once, and then one after the other: the same bytes, and the references' pictures.
+/// All at once, and then one after the other: the same bytes, and the references' pictures. Prints the table of the differences.
 pub(crate) async fn compare(client: &Client, pictures: Vec<(PathBuf, GenerateRequest)>) -> anyhow::Result<()> {
     async fn file(client: Client, request: GenerateRequest) -> anyhow::Result<Vec<u8>> {
         Ok(image(&client, request).await?.data().to_vec())
     }
     let together = pictures.iter().map(|(_, request)| tokio::spawn(file(client.clone(), request.clone())));
     let together: Vec<_> = together.collect();
+    let mut lines = Vec::new();
     for ((path, request), together) in pictures.into_iter().zip(together) {
         let together = together.await??;
-        check(&path, &image::load_from_memory(&together)?.into_rgb8())?;
+        lines.push(check(&path, &image::load_from_memory(&together)?.into_rgb8())?);
         let alone = file(client.clone(), request).await?;
         ensure!(alone == together, "{} depends on who else is in the batch", path.display());
     }
+    println!("| picture | values that differ | of | by at most |\n| --- | --- | --- | --- |\n{}", lines.join("\n"));
     Ok(())
 }
 
-/// Within a level of 255 for 99.9 % of the values.
-fn check(path: &PathBuf, found: &RgbImage) -> anyhow::Result<()> {
+/// Within a level of 255 for 99.9 % of the values. A line of the table.
+fn check(path: &Path, found: &RgbImage) -> anyhow::Result<String> {
     let expected = image::open(path)?.into_rgb8();
-    let file = path.file_name().unwrap_or_default().display();
+    let names: Vec<_> = path.iter().rev().take(2).map(|name| name.to_string_lossy()).collect();
+    let file = format!("{}/{}", names[1], names[0]);
     ensure!(found.dimensions() == expected.dimensions(), "{file}: {:?}", found.dimensions());
     let differences: Vec<u8> = found.iter().zip(expected.iter()).map(|(a, b)| a.abs_diff(*b)).collect();
     let far = differences.iter().filter(|difference| **difference > 1).count();
     let other = differences.iter().filter(|difference| **difference > 0).count();
     let largest = differences.iter().max().copied().unwrap_or(0);
-    println!("{file}: {other} of {} values differ, by {largest} at most", differences.len());
     ensure!(far * 1000 <= differences.len(), "{file}: {far} values are off by more than one level");
-    Ok(())
+    Ok(format!("| {file} | {other} | {} | {largest} |", differences.len()))
 }
 
 pub(crate) fn listed(folder: &str) -> anyhow::Result<Vec<(PathBuf, GenerateRequest)>> {
@@ -117,17 +120,10 @@ pub(crate) fn listed(folder: &str) -> anyhow::Result<Vec<(PathBuf, GenerateReque
     Ok(pictures.iter().map(|picture| (folder.join(&picture.file), picture.request.build())).collect())
 }
 
+/// Everything that changes a picture, in one batch: begun from pictures, masked, all samplers, spacings, noises and second passes, prompts
+/// of one window and of several, LoRAs, and plain ones beside them.
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_and_prompts_give_the_references_pictures() -> anyhow::Result<()> {
-    let fleet = in_f32(Fleet::with_pocket_model()).start().await?;
-    // In one batch: prompts of one window and of several, plain and weighted.
-    let pictures = [listed("golden/settings")?, listed("golden/prompts")?].concat();
-    compare(&fleet.client().await?, pictures).await
-}
-
-/// In one batch with pictures that use none, which are the references' too.
-#[tokio::test(flavor = "multi_thread")]
-async fn loras_give_the_references_pictures_beside_plain_ones() -> anyhow::Result<()> {
+async fn all_that_changes_a_picture_gives_the_references_in_one_batch() -> anyhow::Result<()> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/loras/files");
     let (of_text, of_unet) = (folder.clone(), folder);
     let fleet = in_f32(Fleet::with_pocket_model())
@@ -138,5 +134,6 @@ async fn loras_give_the_references_pictures_beside_plain_ones() -> anyhow::Resul
     let client = fleet.client().await?;
     let models = client.list_models().await?;
     ensure!(models[0].loras == ["every layer", "flat", "flat before", "flat peft"], "{:?}", models[0].loras);
-    compare(&client, [listed("golden/loras")?, listed("golden/prompts")?].concat()).await
+    let (settings, prompts, loras) = (listed("golden/settings")?, listed("golden/prompts")?, listed("golden/loras")?);
+    compare(&client, [modified(&["img2img", "inpaint"])?, settings, prompts, loras].concat()).await
 }
