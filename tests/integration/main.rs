@@ -16,6 +16,7 @@ mod generate;
 mod house;
 mod layouts;
 mod limits;
+mod loras;
 mod metrics;
 mod model_files;
 mod modifying;

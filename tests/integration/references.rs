@@ -105,7 +105,8 @@ fn check(path: &PathBuf, found: &RgbImage) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn listed(folder: &str) -> anyhow::Result<Vec<(PathBuf, GenerateRequest)>> {
+/// The pictures that a folder's `pictures.json` lists, with their requests.
+pub(crate) fn listed(folder: &str) -> anyhow::Result<Vec<(PathBuf, GenerateRequest)>> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);
     let pictures: Vec<Picture> = serde_json::from_slice(&std::fs::read(folder.join("pictures.json"))?)?;
     ensure!(!pictures.is_empty());
@@ -118,20 +119,4 @@ async fn settings_and_prompts_give_the_references_pictures() -> anyhow::Result<(
     // In one batch: prompts of one window and of several, plain and weighted.
     let pictures = [listed("golden/settings")?, listed("golden/prompts")?].concat();
     compare(&fleet.client().await?, pictures).await
-}
-
-/// In one batch with pictures that use none, which are the references' too.
-#[tokio::test(flavor = "multi_thread")]
-async fn loras_give_the_references_pictures_beside_plain_ones() -> anyhow::Result<()> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/loras/files");
-    let (of_text, of_unet) = (folder.clone(), folder);
-    let fleet = in_f32(Fleet::with_pocket_model())
-        .text_encoder(move |config| config.loras = Some(of_text.clone()))
-        .denoiser(move |config| config.loras = Some(of_unet.clone()))
-        .start()
-        .await?;
-    let client = fleet.client().await?;
-    let models = client.list_models().await?;
-    ensure!(models[0].loras == ["every layer", "flat", "flat before", "flat peft"], "{:?}", models[0].loras);
-    compare(&client, [listed("golden/loras")?, listed("golden/prompts")?].concat()).await
 }
