@@ -5,10 +5,10 @@ use std::path::Path;
 
 use darkroom_models::inspect::{Inspection, Layout, inspect};
 use serde_json::Value;
-use testkit::seeded::Part;
 use testkit::checker::Checker;
 use testkit::formats::{Precision, save_tensors};
 use testkit::program::{command, output};
+use testkit::seeded::Part;
 
 use crate::tiny::Tiny;
 

@@ -18,6 +18,7 @@ mod house;
 mod inspecting;
 mod layouts;
 mod limits;
+mod loras;
 mod metrics;
 mod model_files;
 mod modifying;

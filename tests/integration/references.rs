@@ -6,9 +6,10 @@ use anyhow::ensure;
 use darkroom_client::{Client, GenerateRequest, PromptSyntax, Rng};
 use image::RgbImage;
 use serde::Deserialize;
-use testkit::fleet::{Builder, Fleet};
+use testkit::fleet::Builder;
 
 use crate::asking::image;
+use crate::loras;
 use crate::modifying::modified;
 
 /// Of the `pictures.json` of `golden/settings`, `golden/prompts` and others of that form.
@@ -113,6 +114,7 @@ fn check(path: &Path, found: &RgbImage) -> anyhow::Result<String> {
     Ok(format!("| {file} | {other} | {} | {largest} |", differences.len()))
 }
 
+/// The pictures that a folder's `pictures.json` lists, with their requests.
 pub(crate) fn listed(folder: &str) -> anyhow::Result<Vec<(PathBuf, GenerateRequest)>> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);
     let pictures: Vec<Picture> = serde_json::from_slice(&std::fs::read(folder.join("pictures.json"))?)?;
@@ -124,16 +126,11 @@ pub(crate) fn listed(folder: &str) -> anyhow::Result<Vec<(PathBuf, GenerateReque
 /// of one window and of several, LoRAs, and plain ones beside them.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_that_changes_a_picture_gives_the_references_in_one_batch() -> anyhow::Result<()> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/loras/files");
-    let (of_text, of_unet) = (folder.clone(), folder);
-    let fleet = in_f32(Fleet::with_pocket_model())
-        .text_encoder(move |config| config.loras = Some(of_text.clone()))
-        .denoiser(move |config| config.loras = Some(of_unet.clone()))
-        .start()
-        .await?;
+    let fleet = in_f32(loras::with(loras::golden())).start().await?;
     let client = fleet.client().await?;
-    let models = client.list_models().await?;
-    ensure!(models[0].loras == ["every layer", "flat", "flat before", "flat peft"], "{:?}", models[0].loras);
-    let (settings, prompts, loras) = (listed("golden/settings")?, listed("golden/prompts")?, listed("golden/loras")?);
-    compare(&client, [modified(&["img2img", "inpaint"])?, settings, prompts, loras].concat()).await
+    let mut pictures = modified(&["img2img", "inpaint"])?;
+    for folder in ["golden/settings", "golden/prompts", "golden/loras"] {
+        pictures.extend(listed(folder)?);
+    }
+    compare(&client, pictures).await
 }
