@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use prost::Message;
 
 const SAMPLERS: [&str; 3] = ["plms", "ddim", "euler"];
-const FIELDS: [&str; 27] = [
+const FIELDS: [&str; 28] = [
     "model",
     "width",
     "height",
@@ -40,6 +40,7 @@ const FIELDS: [&str; 27] = [
     "variation_strength",
     "variation_seed",
     "loras",
+    "prompt_syntax",
 ];
 const LORAS: [&str; 2] = ["flat", "ink v2"];
 const MAX_IMAGES: u32 = 4;
@@ -98,6 +99,7 @@ struct Built {
     init: Option<Init>,
     hires: Option<(u8, u8, Option<f64>)>,
     rng: u8,
+    prompt_syntax: u8,
     variation: (Option<f64>, Option<u64>),
     loras: Vec<(Result<bool, String>, Option<f64>)>,
 }
@@ -154,6 +156,7 @@ impl Built {
                 strength,
             }),
             rng: i32::from(self.rng % 4),
+            prompt_syntax: i32::from(self.prompt_syntax % 4),
             variation_strength: self.variation.0,
             variation_seed: self.variation.1,
             loras: self

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use proptest::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -151,5 +152,22 @@ fn pefts_configuration_scales_layers_without_an_alpha() {
     ] {
         let error = read("x.safetensors", &file(&factors, Some(config))).map(drop).unwrap_err();
         assert!(error.contains(expected), "{error}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(96) })]
+
+    /// A file that was sound until some of its header or its end was overwritten.
+    #[test]
+    fn damaged_files_are_read_or_refused_by_name(damage in prop::collection::vec((0_usize..6000, any::<u8>()), 1..6), cut in 0_usize..3000) {
+        let mut bytes = fs::read(golden("files/flat.safetensors")).unwrap();
+        for (at, byte) in damage {
+            bytes[8 + at] = byte;
+        }
+        bytes.truncate(bytes.len() - cut.saturating_sub(1000));
+        if let Err(error) = read("x.safetensors", &bytes) {
+            prop_assert!(error.contains("x.safetensors") && error.len() < 2000, "{error}");
+        }
     }
 }
