@@ -3,12 +3,13 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "darkroom/v1/tensor.proto",
     "darkroom/v1/stage.proto",
     "darkroom/v1/safety.proto",
     "darkroom/v1/noise.proto",
     "darkroom/v1/prompt.proto",
+    "darkroom/v1/lora.proto",
     "darkroom/v1/text_encoder.proto",
     "darkroom/v1/denoiser.proto",
     "darkroom/v1/vae.proto",

@@ -73,7 +73,12 @@ fn predict_noise(source: &ModelSource, options: &ComputeOptions, cases: &mut [Ca
             .chunks_exact(latents.len() / shape[0])
             .zip(&timesteps)
             .zip(texts.iter().cycle())
-            .map(|((latents, timestep), context)| UnetRow { latents, timestep: *timestep, context })
+            .map(|((latents, timestep), context)| UnetRow {
+                latents,
+                timestep: *timestep,
+                context,
+                guidance_scale: None,
+            })
             .collect();
         let began = Instant::now();
         let noise_pred = unet.predict(&rows, shape[2], shape[3])?.concat();

@@ -1,5 +1,6 @@
 //! Writes the fuzz targets' first inputs: messages and files, small and mostly sound. The first byte is the way in that a target gives it.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,8 @@ use clap::Parser;
 use darkroom_proto::v1::{Checkpoint, DenoiseRequest, GenerateRequest, OutputFormat, Priority, StateTensor, Tensor};
 use darkroom_samplers::Plan;
 use prost::Message;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use testkit::formats::{CheckpointExtras, Precision, Saving};
 use testkit::seeded::{Configs, Part, SeededTensor};
 use zip::write::SimpleFileOptions;
@@ -44,6 +47,7 @@ fn main() -> Result<()> {
     prompts(&corpora)?;
     pictures(&corpora)?;
     models(&corpora)?;
+    loras(&corpora)?;
     settings(&corpora)
 }
 
@@ -203,6 +207,69 @@ fn models(corpora: &Corpora) -> Result<()> {
     let first = &tensors[..3];
     Saving { configs: &configs, tensors: first, precision: Precision::F16 }.checkpoint(&path, &Default::default())?;
     corpora.seed("ckpt", "stored", 0, &fs::read(&path)?)
+}
+
+/// A LoRA of two layers in each layout, and one of a convolution.
+fn loras(corpora: &Corpora) -> Result<()> {
+    const UNET: &str = "down_blocks.0.attentions.0.transformer_blocks.0.attn1";
+    const TEXT: &str = "text_encoder.text_model.encoder.layers.0.self_attn";
+    let joined = |name: &str| name.replace('.', "_");
+    let factors = |down: String, up: String, width| [(down, vec![1, width]), (up, vec![width, 1])];
+    let kohya = |layer: String, width| {
+        let alpha = (format!("{layer}.alpha"), vec![]);
+        let both = factors(format!("{layer}.lora_down.weight"), format!("{layer}.lora_up.weight"), width);
+        both.into_iter().chain([alpha]).collect::<Vec<_>>()
+    };
+    let text = joined(TEXT).replace("text_encoder_", "lora_te_");
+    let files = [
+        (
+            "kohya",
+            [kohya(format!("lora_unet_{}_to_q", joined(UNET)), 32), kohya(format!("{text}_q_proj"), 96)].concat(),
+        ),
+        (
+            "peft",
+            [
+                factors(format!("unet.{UNET}.to_k.lora_A.weight"), format!("unet.{UNET}.to_k.lora_B.weight"), 32),
+                factors(format!("{TEXT}.k_proj.lora_A.weight"), format!("{TEXT}.k_proj.lora_B.weight"), 96),
+            ]
+            .concat(),
+        ),
+        (
+            "before",
+            [
+                factors(
+                    format!("unet.{UNET}.processor.to_out_lora.down.weight"),
+                    format!("unet.{UNET}.processor.to_out_lora.up.weight"),
+                    32,
+                ),
+                factors(format!("{TEXT}.to_out_lora.down.weight"), format!("{TEXT}.to_out_lora.up.weight"), 96),
+            ]
+            .concat(),
+        ),
+        (
+            "convolution",
+            vec![
+                ("lora_unet_conv_in.lora_down.weight".to_owned(), vec![2, 4, 3, 3]),
+                ("lora_unet_conv_in.lora_up.weight".to_owned(), vec![32, 2, 1, 1]),
+            ],
+        ),
+    ];
+    for (name, tensors) in files {
+        let data: Vec<Vec<u8>> =
+            tensors.iter().map(|(_, shape)| vec![0x2c; 2 * shape.iter().product::<usize>()]).collect();
+        let views = tensors
+            .iter()
+            .zip(&data)
+            .map(|((name, shape), data)| Ok((name.as_str(), TensorView::new(Dtype::F16, shape.clone(), data)?)));
+        let views = views.collect::<Result<Vec<_>>>()?;
+        let config = r#"{"unet.r": 1, "unet.lora_alpha": 0.5, "text_encoder.alpha_pattern": {"k_proj": 2}}"#;
+        let config = (name == "peft").then(|| HashMap::from([("lora_adapter_metadata".to_owned(), config.to_owned())]));
+        let file = safetensors::serialize(views, config)?;
+        let (header, data) = header_and_data(&file)?;
+        corpora.seed("lora", &format!("whole-{name}"), 0, &file)?;
+        corpora.seed("lora", &format!("header-{name}"), 1, &[&data.to_le_bytes(), header].concat())?;
+    }
+    Ok(())
 }
 
 /// A safetensors file's header, and how many bytes follow it.

@@ -18,21 +18,21 @@ const PROMPT: &str = "a red circle on a white background";
 const SMALL: [&str; 6] = ["--W", "64", "--H", "64", "--steps", "4"];
 
 /// How a run ended.
-struct Run {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Run {
-    fn json(&self) -> Vec<Value> {
+    pub(crate) fn json(&self) -> Vec<Value> {
         let lines = self.stdout.lines();
         lines.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
     }
 }
 
 /// Runs `darkroom` in `folder`.
-async fn darkroom(folder: &TempDir, flags: &[&str]) -> anyhow::Result<Run> {
+pub(crate) async fn darkroom(folder: &TempDir, flags: &[&str]) -> anyhow::Result<Run> {
     let output = output(command("darkroom")?.args(flags).current_dir(folder)).await?;
     Ok(Run {
         code: output.status.code(),
@@ -45,17 +45,17 @@ async fn txt2img(folder: &TempDir, flags: &[&str]) -> anyhow::Result<Run> {
     darkroom(folder, &[&["txt2img"], &SMALL[..], flags].concat()).await
 }
 
-fn assert_success(run: &Run) {
+pub(crate) fn assert_success(run: &Run) {
     assert_eq!(run.code, Some(0), "{}", run.stderr);
 }
 
-fn picture(path: impl AsRef<Path>) -> RgbImage {
+pub(crate) fn picture(path: impl AsRef<Path>) -> RgbImage {
     let path = path.as_ref();
     image::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).into_rgb8()
 }
 
 /// All files in a folder and below, relative to it.
-fn files(root: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(root: &Path) -> Vec<PathBuf> {
     let (mut found, mut folders) = (Vec::new(), vec![root.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("a folder") {
@@ -71,7 +71,7 @@ fn files(root: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn paths(names: &[&str]) -> Vec<PathBuf> {
+pub(crate) fn paths(names: &[&str]) -> Vec<PathBuf> {
     names.iter().map(PathBuf::from).collect()
 }
 
@@ -173,6 +173,38 @@ async fn the_references_command_line_works() -> anyhow::Result<()> {
     assert_eq!((&started["width"], &started["height"]), (&72.into(), &64.into()));
     // One in a row.
     assert_eq!(picture(folder.path().join("out/grid-0000.png")).dimensions(), (2 + 74, 2 + 2 * 66));
+    Ok(())
+}
+
+/// CompVis/stable-diffusion, README.md: its two command lines with the script's name changed.
+#[tokio::test]
+async fn the_command_lines_of_the_references_readme_work() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let run =
+        darkroom(&folder, &["txt2img", "--prompt", "a photograph of an astronaut riding a horse", "--plms"]).await?;
+    assert_success(&run);
+    assert_eq!(run.stdout.trim_end(), "outputs/txt2img-samples/samples/00000.png");
+
+    picture(folder.path().join(run.stdout.trim_end())).save(folder.path().join("path-to-img.jpg"))?;
+    let prompt = "A fantasy landscape, trending on artstation";
+    let flags = ["img2img", "--prompt", prompt, "--init-img", "path-to-img.jpg", "--strength", "0.8"];
+    let run = darkroom(&folder, &flags).await?;
+    assert_success(&run);
+    assert_eq!(run.stdout.trim_end(), "outputs/img2img-samples/samples/00000.png");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_references_flags_cannot_mean_is_said() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let run = txt2img(&folder, &[PROMPT, "--config", "configs/v1-inference.yaml", "--C", "4", "--f", "8"]).await?;
+    assert_success(&run);
+    assert!(run.stderr.contains("darkroom: note: --config: configs/v1-inference.yaml is not read"), "{}", run.stderr);
+    for (flags, word) in [(&["--laion400m"][..], "--laion400m"), (&["--C", "3"], "--C"), (&["--f", "16"], "--f")] {
+        let run = txt2img(&folder, &[&[PROMPT], flags].concat()).await?;
+        assert_eq!(run.code, Some(2), "{flags:?}: {}", run.stderr);
+        assert!(run.stderr.starts_with("darkroom: ") && run.stderr.contains(word), "{}", run.stderr);
+    }
     Ok(())
 }
 

@@ -12,12 +12,11 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::checker::Checker;
-use testkit::formats::{CheckpointExtras, Precision, Saving};
+use testkit::formats::Precision;
 use testkit::program::{command, output};
-use testkit::seeded::{self, Configs, SeededTensor};
+use testkit::seeded::SeededTensor;
 
-/// Any; the weights follow from it.
-const SEED: u64 = 5;
+use crate::tiny::Tiny;
 
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
@@ -38,33 +37,11 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The tiny model, and a place for what becomes of it.
-struct Tiny {
-    at: TempDir,
-    configs: Configs,
-    tensors: Vec<SeededTensor>,
-}
-
 impl Tiny {
-    fn new() -> anyhow::Result<Self> {
-        let configs = Configs::tiny()?;
-        let tensors = seeded::model(&configs, SEED);
-        Ok(Self { at: tempfile::tempdir()?, configs, tensors })
-    }
-
-    fn saving(&self, precision: Precision) -> Saving<'_> {
-        Saving { configs: &self.configs, tensors: &self.tensors, precision }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.at.path().join(name)
-    }
-
     /// A full checkpoint, and what its moving average was made of.
-    fn checkpoint(&self, name: &str) -> anyhow::Result<(PathBuf, Vec<SeededTensor>)> {
-        let (path, averages) = (self.path(name), seeded::model(&self.configs, SEED + 1));
-        self.saving(Precision::F32).checkpoint(&path, &CheckpointExtras { ema: Some(&averages), lightning: true })?;
-        Ok((path, averages))
+    fn full(&self, name: &str) -> anyhow::Result<(PathBuf, Vec<SeededTensor>)> {
+        let averages = self.averages();
+        Ok((self.checkpoint(name, Some(&averages))?, averages))
     }
 
     /// Converts and gives the path of the result and what was left out.
@@ -103,7 +80,7 @@ fn edit(path: &Path, field: &str, value: Value) -> anyhow::Result<()> {
 #[test]
 fn there_and_back_again_no_bit_changes() -> anyhow::Result<()> {
     let tiny = Tiny::new()?;
-    let (checkpoint, _) = tiny.checkpoint("tiny.ckpt")?;
+    let (checkpoint, _) = tiny.full("tiny.ckpt")?;
     let single = tiny.path("saved.safetensors");
     tiny.saving(Precision::F32).single_safetensors(&single)?;
 
@@ -130,7 +107,7 @@ fn there_and_back_again_no_bit_changes() -> anyhow::Result<()> {
 #[test]
 fn half_precision_is_the_nearest_and_keeps_what_is_half() -> anyhow::Result<()> {
     let tiny = Tiny::new()?;
-    let (checkpoint, _) = tiny.checkpoint("tiny.ckpt")?;
+    let (checkpoint, _) = tiny.full("tiny.ckpt")?;
     let half = ConvertOptions { half: true, ..Default::default() };
     let single = tiny.convert(&checkpoint, "half.safetensors", half)?.0;
     let expected = tiny.path("expected.safetensors");
@@ -150,7 +127,7 @@ fn a_value_that_no_half_has_is_named() -> anyhow::Result<()> {
     let large =
         tiny.tensors.iter_mut().find(|tensor| tensor.name == "conv_norm_out.bias").expect("the UNet's last norm");
     large.data[3] = 1e5;
-    let (checkpoint, _) = tiny.checkpoint("tiny.ckpt")?;
+    let (checkpoint, _) = tiny.full("tiny.ckpt")?;
     let half = ConvertOptions { half: true, ..Default::default() };
     for (target, name) in [("half.safetensors", "model.diffusion_model.out.0.bias"), ("half", "conv_norm_out.bias")] {
         let found = tiny.refusal(&checkpoint, target, half);
@@ -163,7 +140,7 @@ fn a_value_that_no_half_has_is_named() -> anyhow::Result<()> {
 #[test]
 fn the_moving_average_is_taken_when_asked_for() -> anyhow::Result<()> {
     let tiny = Tiny::new()?;
-    let (checkpoint, averages) = tiny.checkpoint("tiny.ckpt")?;
+    let (checkpoint, averages) = tiny.full("tiny.ckpt")?;
     let ema = ConvertOptions { ema: true, ..Default::default() };
     let (folder, _) = tiny.convert(&checkpoint, "averaged", ema)?;
     let mixed = Tiny { tensors: averages, ..Tiny::new()? };
@@ -179,7 +156,7 @@ fn the_moving_average_is_taken_when_asked_for() -> anyhow::Result<()> {
 #[test]
 fn what_is_left_out_is_told() -> anyhow::Result<()> {
     let tiny = Tiny::new()?;
-    let (checkpoint, _) = tiny.checkpoint("tiny.ckpt")?;
+    let (checkpoint, _) = tiny.full("tiny.ckpt")?;
     let (_, left) = tiny.convert(&checkpoint, "plain.safetensors", ConvertOptions::default())?;
     let has = |left: &[String], words: &[&str]| left.iter().any(|line| words.iter().all(|word| line.contains(word)));
     for words in [
@@ -279,7 +256,7 @@ fn what_is_missing_is_named() -> anyhow::Result<()> {
 #[test]
 fn files_that_are_no_model_are_refused_by_name() -> anyhow::Result<()> {
     let tiny = Tiny::new()?;
-    let (checkpoint, _) = tiny.checkpoint("tiny.ckpt")?;
+    let (checkpoint, _) = tiny.full("tiny.ckpt")?;
     let single = tiny.as_it_is(&checkpoint, "whole.safetensors")?;
     let (checkpoint, single) = (fs::read(checkpoint)?, fs::read(single)?);
     let header = usize::try_from(u64::from_le_bytes(*single.first_chunk().expect("a length")))?;
@@ -316,7 +293,7 @@ async fn darkroom(folder: &TempDir, flags: &[&str]) -> anyhow::Result<(Option<i3
 #[tokio::test(flavor = "multi_thread")]
 async fn a_converted_model_makes_the_same_picture() -> anyhow::Result<()> {
     let tiny = Tiny::new()?;
-    let (checkpoint, _) = tiny.checkpoint("tiny.ckpt")?;
+    let (checkpoint, _) = tiny.full("tiny.ckpt")?;
     let folder = &tiny.at;
     fs::create_dir(folder.path().join("to"))?;
     let mut pictures = Vec::new();

@@ -107,6 +107,7 @@ async fn started_tells_the_models_defaults() -> anyhow::Result<()> {
         rng: Rng::Cpu,
         variation: None,
         hires: None,
+        loras: Vec::new(),
         model: "pocket".into(),
         width: 128,
         height: 128,

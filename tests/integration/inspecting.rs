@@ -1,65 +1,28 @@
 //! `darkroom inspect`: what a file or folder is, how large, and what it lacks; refusals of what is no model.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use darkroom_models::inspect::{Inspection, Layout, inspect};
 use serde_json::Value;
-use tempfile::TempDir;
 use testkit::checker::Checker;
-use testkit::formats::{CheckpointExtras, Precision, Saving, save_tensors};
+use testkit::formats::{Precision, save_tensors};
 use testkit::program::{command, output};
-use testkit::seeded::{self, Configs, SeededTensor};
+use testkit::seeded::Part;
 
-/// Any; the weights follow from it.
-const SEED: u64 = 6;
-
-/// The tiny model, and a place for its files.
-struct Tiny {
-    at: TempDir,
-    configs: Configs,
-    tensors: Vec<SeededTensor>,
-}
-
-impl Tiny {
-    fn new() -> anyhow::Result<Self> {
-        let configs = Configs::tiny()?;
-        let tensors = seeded::model(&configs, SEED);
-        Ok(Self { at: tempfile::tempdir()?, configs, tensors })
-    }
-
-    fn saving(&self, precision: Precision) -> Saving<'_> {
-        Saving { configs: &self.configs, tensors: &self.tensors, precision }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.at.path().join(name)
-    }
-
-    fn checkpoint(&self, name: &str, ema: Option<&[SeededTensor]>) -> anyhow::Result<PathBuf> {
-        let path = self.path(name);
-        self.saving(Precision::F32).checkpoint(&path, &CheckpointExtras { ema, lightning: true })?;
-        Ok(path)
-    }
-
-    /// Tensors and elements of a part, as they were made.
-    fn made(&self, part: seeded::Part) -> (usize, u64) {
-        let of_part = || self.tensors.iter().filter(|tensor| tensor.part == part);
-        (of_part().count(), of_part().map(|tensor| tensor.data.len() as u64).sum())
-    }
-}
+use crate::tiny::Tiny;
 
 fn look(path: &Path) -> anyhow::Result<Inspection> {
     Ok(inspect(path.to_str().expect("a path in UTF-8"))?)
 }
 
-const PARTS: [(seeded::Part, &str); 3] =
-    [(seeded::Part::TextEncoder, "text encoder"), (seeded::Part::Unet, "UNet"), (seeded::Part::Vae, "autoencoder")];
+const PARTS: [(Part, &str); 3] =
+    [(Part::TextEncoder, "text encoder"), (Part::Unet, "UNet"), (Part::Vae, "autoencoder")];
 
 #[test]
 fn every_layout_is_told_with_its_sizes() -> anyhow::Result<()> {
     let tiny = Tiny::new()?;
-    let averages = seeded::model(&tiny.configs, SEED + 1);
+    let averages = tiny.averages();
     let checkpoint = tiny.checkpoint("tiny.ckpt", Some(&averages))?;
     let (single, folder) = (tiny.path("tiny.safetensors"), tiny.path("tiny"));
     tiny.saving(Precision::F16).single_safetensors(&single)?;
@@ -74,13 +37,13 @@ fn every_layout_is_told_with_its_sizes() -> anyhow::Result<()> {
         assert_eq!((found.name.as_str(), found.layout, found.whole), ("tiny", layout, true), "{told}: {found:?}");
         assert!(found.what.starts_with("Stable Diffusion v1, text to image"), "{}", found.what);
         for (part, name) in PARTS {
-            let (tensors, parameters) = tiny.made(part);
+            let (tensors, parameters) = tiny.amount(part);
             let amount = &found.part(name).expect("the part is told of").amount;
             assert_eq!((amount.tensors, amount.parameters), (tensors, parameters), "{told}: {name}");
             assert_eq!(amount.bytes, parameters * size, "{told}: {name}");
             assert_eq!(amount.dtypes.get(dtype), Some(&tensors), "{told}: {name}");
         }
-        let expected = if averaged { tiny.made(seeded::Part::Unet).0 } else { 0 };
+        let expected = if averaged { tiny.amount(Part::Unet).0 } else { 0 };
         assert_eq!(found.ema_tensors, expected, "{told}");
     }
     Ok(())
@@ -89,7 +52,7 @@ fn every_layout_is_told_with_its_sizes() -> anyhow::Result<()> {
 #[test]
 fn what_lies_beside_the_networks_is_told() -> anyhow::Result<()> {
     let tiny = Tiny::new()?;
-    let averages = seeded::model(&tiny.configs, SEED + 1);
+    let averages = tiny.averages();
     let mut found = look(&tiny.checkpoint("tiny.ckpt", Some(&averages))?)?.left_out;
     let beside: Vec<String> = found.drain(..).map(|left| left.to_string()).collect();
     for words in ["the moving average (EMA) of the UNet", "tables of the noise schedule", "state of the training"] {
@@ -118,7 +81,7 @@ fn what_is_missing_or_does_not_fit_is_told_part_by_part() -> anyhow::Result<()> 
 
     // A part that is not there at all, and a shape that is not the network's.
     let mut tiny = Tiny::new()?;
-    tiny.tensors.retain(|tensor| tensor.part != seeded::Part::TextEncoder);
+    tiny.tensors.retain(|tensor| tensor.part != Part::TextEncoder);
     let bent = tiny.tensors.iter_mut().find(|tensor| tensor.name == "decoder.conv_norm_out.bias").expect("a tensor");
     bent.shape = vec![1, bent.shape[0]];
     let found = look(&tiny.checkpoint("bent.ckpt", None)?)?;
@@ -132,10 +95,10 @@ fn what_is_missing_or_does_not_fit_is_told_part_by_part() -> anyhow::Result<()> 
 #[test]
 fn averages_of_a_part_only_are_counted() -> anyhow::Result<()> {
     let tiny = Tiny::new()?;
-    let mut averages = seeded::model(&tiny.configs, SEED + 1);
-    let before = tiny.made(seeded::Part::Unet).0;
+    let mut averages = tiny.averages();
+    let before = tiny.amount(Part::Unet).0;
     averages.retain(|tensor| !tensor.name.starts_with("mid_block."));
-    let lost = before - averages.iter().filter(|tensor| tensor.part == seeded::Part::Unet).count();
+    let lost = before - averages.iter().filter(|tensor| tensor.part == Part::Unet).count();
     assert!(lost > 0);
     assert_eq!(look(&tiny.checkpoint("some.ckpt", Some(&averages))?)?.ema_tensors, before - lost);
     Ok(())
@@ -197,7 +160,7 @@ async fn the_command_prints_a_sheet_or_json_and_its_code_says_whether_all_is_the
     assert_eq!(json["parts"][1]["config"]["in_channels"], 4);
 
     let mut tiny = Tiny::new()?;
-    tiny.tensors.retain(|tensor| tensor.part != seeded::Part::Vae);
+    tiny.tensors.retain(|tensor| tensor.part != Part::Vae);
     let path = tiny.checkpoint("holes.ckpt", None)?;
     let (code, sheet, stderr) = darkroom(&[path.to_str().expect("a path in UTF-8")]).await?;
     assert_eq!(code, Some(1), "{sheet}");

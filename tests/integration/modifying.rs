@@ -1,5 +1,5 @@
-//! Pictures that begin from a picture, through the services: the references' own, alone and all in one batch, whatever happens
-//! to the denoisers.
+//! Pictures that begin from a picture, through the services, whatever happens to the denoisers. `references.rs` has those of the embedded
+//! model.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use testkit::formats::{Precision, Saving};
 use testkit::seeded::{self, Configs};
 
 use crate::asking::{image, refusal};
-use crate::references::{self, in_f32};
+use crate::references::{compare, in_f32};
 
 const PROMPT: &str = "a green star on a white background";
 
@@ -58,16 +58,10 @@ impl Picture {
     }
 }
 
-/// Against the references' pictures, together and alone.
-async fn compare(fleet: &Fleet, pictures: &[Picture]) -> anyhow::Result<()> {
-    let pictures = pictures.iter().map(|picture| Ok((golden("modified").join(&picture.file), picture.request()?)));
-    references::compare(&fleet.client().await?, pictures.collect::<anyhow::Result<_>>()?).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn pictures_are_modified_as_the_references_do() -> anyhow::Result<()> {
-    let fleet = in_f32(Fleet::with_pocket_model()).start().await?;
-    compare(&fleet, &pictures(&["img2img", "inpaint"])?).await
+/// The references' pictures of these kinds, and the requests for them.
+pub(crate) fn modified(kinds: &[&str]) -> anyhow::Result<Vec<(PathBuf, GenerateRequest)>> {
+    let pictures = pictures(kinds)?;
+    pictures.iter().map(|picture| Ok((golden("modified").join(&picture.file), picture.request()?))).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,7 +77,7 @@ async fn an_inpainting_unet_repaints_as_diffusers_has_it() -> anyhow::Result<()>
     ensure!(client.list_models().await?.first().context("a model")?.inpainting);
     let error = refusal(&client, GenerateRequest::new(PROMPT)).await;
     ensure!(error.to_string().contains("init_image"), "{error}");
-    compare(&fleet, &pictures(&["inpaint9"])?).await
+    compare(&client, modified(&["inpaint9"])?).await
 }
 
 #[tokio::test]

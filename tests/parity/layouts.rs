@@ -82,7 +82,7 @@ fn compute(source: &ModelSource) -> Result<[(&'static str, Vec<f32>); 4]> {
     let mut unet = stage::load_unet(source, &EXACT)?;
     let context = unet.context(&prompt_embeds, 77)?;
     let latents: Vec<f32> = (0..4 * SIDE * SIDE).map(|i| (i as f32 * 0.7).sin()).collect();
-    let row = UnetRow { latents: &latents, timestep: 621.0, context: &context };
+    let row = UnetRow { latents: &latents, timestep: 621.0, context: &context, guidance_scale: None };
     let noise_pred = unet.predict(&[row], SIDE, SIDE)?.concat();
 
     let mut vae = stage::load_vae(source, &EXACT)?;

@@ -104,7 +104,12 @@ fn unet(source: &ModelSource, options: &ComputeOptions, golden: &Golden) -> Resu
             .iter()
             .zip(timesteps)
             .zip(texts.iter().cycle())
-            .map(|((latents, timestep), context)| UnetRow { latents, timestep: *timestep, context })
+            .map(|((latents, timestep), context)| UnetRow {
+                latents,
+                timestep: *timestep,
+                context,
+                guidance_scale: None,
+            })
             .collect();
         outputs.push((noise_pred, model.predict(&rows, shape[2], shape[3])?.concat()));
     }

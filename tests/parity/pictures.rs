@@ -100,7 +100,8 @@ impl Pipeline {
         for evaluation in &plan.evaluations {
             let input: Vec<f32> =
                 states[evaluation.input].iter().map(|value| value * evaluation.input_scale as f32).collect();
-            let row = |context| UnetRow { latents: &input, timestep: evaluation.timestep, context };
+            let row =
+                |context| UnetRow { latents: &input, timestep: evaluation.timestep, context, guidance_scale: None };
             let predicted = self.unet.predict(&[row(negative), row(prompt)], SIDE, SIDE)?;
             let guided: Vec<f32> = predicted[0]
                 .iter()

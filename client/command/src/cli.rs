@@ -42,6 +42,16 @@ pub(crate) enum Command {
     #[command(after_help = EXIT_CODES, after_long_help = concat_help())]
     Inpaint(Box<txt2img::Inpaint>),
 
+    /// Make the same picture over and over with one or two settings varied, and a labelled grid of them.
+    ///
+    /// Flags are those of txt2img, with --init-img those of img2img. One or two of --scale, --sampler, --steps, --seed and --strength
+    /// take several values, separated by commas: the first of them on the command line makes the grid's columns, the second its rows.
+    /// With --from-file each prompt has a grid of its own.
+    ///
+    /// The evaluation of the reference's checkpoints: darkroom sweep PROMPT --scale 1.5,2,3,4,5,6,7,8 --plms --steps 50
+    #[command(after_help = EXIT_CODES, after_long_help = concat_help())]
+    Sweep(Box<txt2img::Sweep>),
+
     /// Run the whole fleet on this machine, a process for each service, until interrupted.
     ///
     /// Prints one line with the addresses when all services are ready. Ctrl-C or SIGTERM lets running requests finish, then

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Command::Txt2img(flags) => block_on(txt2img::run((*flags, Recipe::txt2img()))),
         Command::Img2img(flags) => flags.into_parts().and_then(|parts| block_on(txt2img::run(parts))),
         Command::Inpaint(flags) => flags.into_parts().and_then(|parts| block_on(txt2img::run(parts))),
+        Command::Sweep(flags) => flags.into_parts().and_then(|parts| block_on(txt2img::run(parts))),
         #[cfg(feature = "local")]
         Command::Bench(flags) => bench::run(flags),
         #[cfg(feature = "local")]

@@ -1,7 +1,8 @@
-//! `darkroom txt2img`, `img2img` and `inpaint`: check everything, start or find a server, make the pictures, save them.
+//! `darkroom txt2img`, `img2img`, `inpaint` and `sweep`: check everything, start or find a server, make the pictures, save them.
 
 mod flags;
 mod grid;
+mod grids;
 mod init;
 mod jobs;
 #[cfg(feature = "local")]
@@ -9,8 +10,11 @@ mod local;
 mod npy;
 mod outdir;
 mod progress;
+mod reference;
 mod report;
+mod request;
 mod session;
+mod sweep;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +33,7 @@ use report::Report;
 #[cfg(feature = "local")]
 pub(crate) use report::print;
 use session::Session;
+pub(crate) use sweep::Sweep;
 
 /// Makes the pictures that `flags` ask for, as the command's `recipe` says.
 pub(crate) async fn run((flags, recipe): (Flags, Recipe)) -> Result<(), Failure> {
@@ -43,6 +48,7 @@ pub(crate) async fn run((flags, recipe): (Flags, Recipe)) -> Result<(), Failure>
 async fn make(flags: Flags, recipe: Recipe, report: Report) -> Result<(), Failure> {
     // All that can be wrong on this side is found before anything is computed.
     flags.check()?;
+    flags.reference.notes().iter().for_each(|note| eprintln!("darkroom: note: {note}"));
     let prompts = jobs::prompts(&flags.prompt)?;
     let outdir = flags.output.outdir.as_deref().unwrap_or(Path::new(recipe.outdir));
     let outdir = if flags.saves() { Some(Arc::new(OutDir::prepare(outdir)?)) } else { None };

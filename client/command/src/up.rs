@@ -37,6 +37,9 @@ pub(crate) struct Flags {
     /// A folder of textual inversions: each file's name, or the word in it, then stands for it in prompts.
     #[arg(long, visible_alias = "embeddings-dir", value_name = "DIR")]
     pub(crate) textual_inversions: Option<PathBuf>,
+    /// A folder of LoRAs (.safetensors) that requests can name.
+    #[arg(long, visible_alias = "lora-dir", value_name = "DIR")]
+    pub(crate) loras: Option<PathBuf>,
     /// The orchestrator's port. The text encoder, the VAE and the denoisers take the next ones, HTTP is 1000 above each.
     #[arg(long, value_name = "PORT", default_value_t = 7000, value_parser = clap::value_parser!(u16).range(1..=64_000))]
     pub(crate) port_base: u16,

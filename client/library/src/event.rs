@@ -69,6 +69,17 @@ pub struct Settings {
     pub hires: Option<Hires>,
     /// How the prompts are read.
     pub prompt_syntax: PromptSyntax,
+    /// The LoRAs in use.
+    pub loras: Vec<Lora>,
+}
+
+/// A LoRA in use.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lora {
+    /// As the server names it.
+    pub name: String,
+    /// How much of it is added.
+    pub weight: f64,
 }
 
 /// A second pass at a larger size.

@@ -38,8 +38,8 @@ mod wire;
 pub use client::{Builder, Client};
 pub use error::{Error, FieldViolation, Refusal};
 pub use event::{
-    Completed, Event, Failed, Hires, Image, Latents, Picture, Preview, Queued, SafetyVerdict, Settings, StageSeconds,
-    Step, Variation, Warning,
+    Completed, Event, Failed, Hires, Image, Latents, Lora, Picture, Preview, Queued, SafetyVerdict, Settings,
+    StageSeconds, Step, Variation, Warning,
 };
 pub use generation::Generation;
 pub use request::{GenerateRequest, OutputFormat, Priority, PromptSyntax, Rng, StrengthWay};

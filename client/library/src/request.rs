@@ -103,6 +103,13 @@ impl GenerateRequest {
         self
     }
 
+    /// Adds a LoRA that the server has, one of [`Model::loras`](crate::Model::loras), with its weight: 1 is all of it, less than 0 takes it away
+    /// (-10 to 10; at most 8 of them).
+    pub fn lora(mut self, name: impl Into<String>, weight: f64) -> Self {
+        self.message.loras.push(v1::Lora { name: name.into(), weight: Some(weight) });
+        self
+    }
+
     /// Width in pixels: a multiple of 8.
     pub fn width(mut self, pixels: u32) -> Self {
         self.message.width = Some(pixels);

@@ -23,8 +23,12 @@ pub struct Model {
     pub max_prompt_tokens: u32,
     /// Requests need a picture to begin from and a mask.
     pub inpainting: bool,
+    /// The model looks at the guidance scale itself; a negative prompt has no effect.
+    pub embedded_guidance: bool,
     /// Words of prompts that stand for textual inversions.
     pub textual_inversions: Vec<String>,
+    /// LoRAs that requests can name.
+    pub loras: Vec<String>,
 }
 
 /// A model's own settings.

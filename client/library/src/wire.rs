@@ -8,8 +8,8 @@ use tonic::Code;
 
 use crate::Error;
 use crate::event::{
-    Completed, Event, Failed, Hires, Image, Latents, Picture, Preview, Queued, SafetyVerdict, Settings, StageSeconds,
-    Step, Variation, Warning,
+    Completed, Event, Failed, Hires, Image, Latents, Lora, Picture, Preview, Queued, SafetyVerdict, Settings,
+    StageSeconds, Step, Variation, Warning,
 };
 use crate::request::{PromptSyntax, Rng};
 use crate::server::{Defaults, Model, ServerInfo, StageWorker};
@@ -41,6 +41,11 @@ impl From<v1::Started> for Settings {
                 v1::PromptSyntax::Weighted => PromptSyntax::Weighted,
                 v1::PromptSyntax::Plain | v1::PromptSyntax::Unspecified => PromptSyntax::Plain,
             },
+            loras: message
+                .loras
+                .into_iter()
+                .map(|v1::Lora { name, weight }| Lora { name, weight: weight.unwrap_or(1.0) })
+                .collect(),
             model: message.model,
             width: message.width,
             height: message.height,
@@ -151,7 +156,9 @@ impl From<v1::Model> for Model {
             max_clip_skip: message.max_clip_skip,
             max_prompt_tokens: message.max_prompt_tokens,
             inpainting: message.inpainting,
+            embedded_guidance: message.embedded_guidance,
             textual_inversions: message.textual_inversions,
+            loras: message.loras,
         }
     }
 }

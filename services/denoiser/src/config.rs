@@ -1,5 +1,7 @@
 //! The denoiser's settings.
 
+use std::path::PathBuf;
+
 use darkroom_service_kit::{ModelArgs, ServerConfig, ServiceConfig};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,9 @@ pub struct Config {
     #[command(flatten)]
     #[serde(flatten)]
     pub model: ModelArgs,
+    /// A folder of LoRAs (.safetensors): requests name each by its file's name without the ending. The text encoders need the same.
+    #[arg(long, alias = "lora-dir", value_name = "DIR", help_heading = "Model")]
+    pub loras: Option<PathBuf>,
     /// Pictures in one batch at most, guided and of the model's default size. Without it: as many as make
     /// each of them cheaper, or up to eight while an evaluation stays short, as measured at start.
     #[arg(long, value_name = "N", help_heading = "Batch", value_parser = clap::value_parser!(u32).range(1..))]
@@ -35,6 +40,7 @@ impl Default for Config {
         Self {
             server: ServerConfig::on_port(7003),
             model: ModelArgs::default(),
+            loras: None,
             max_batch: None,
             memory_limit_mib: None,
             queue_limit: 64,

@@ -49,7 +49,11 @@ impl DenoiserMetrics {
             checkpoints_sent: checkpoints("sent"),
             checkpoints_received: checkpoints("received"),
             metrics: metrics.clone(),
-            text_bytes: metrics.gauge("text_bytes", "Memory of the keys and values of the texts in use", &[]),
+            text_bytes: metrics.gauge(
+                "text_bytes",
+                "Memory of the keys and values of the texts in use, and of LoRAs",
+                &[],
+            ),
             text_memory: OnceLock::new(),
         }
     }

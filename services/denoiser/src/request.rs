@@ -1,10 +1,12 @@
 //! From a message to an engine's request: every field is held against its range before anything is allocated from it.
 
-use darkroom_engine::{DenoiseRequest, Guidance, LatentSize};
+use darkroom_engine::{Adapter, DenoiseRequest, Guidance, LatentSize};
+use darkroom_models::lora::LoraUse;
 use darkroom_proto::tensor::TensorView;
 use darkroom_proto::v1;
 use darkroom_samplers::{ParseError, Plan, PlanError, PlanRequest, Sampler, Start};
 use darkroom_service_kit::status::{invalid_argument, shown};
+use darkroom_stage_kit::loras;
 use darkroom_stage_kit::refusal::{self, within};
 use tonic::Status;
 
@@ -39,9 +41,11 @@ pub(crate) fn checked(
     let sampler: Sampler = message.sampler.parse().map_err(unknown)?;
     let Beginning { start, given, noise } = init::checked(facts, message, sampler, size)?;
     let plan = plan(facts, message, sampler, start)?;
+    let adapters = loras::checked(&message.loras, &facts.loras)?;
+    let adapters = adapters.into_iter().map(|LoraUse { name, weight }| Adapter { name, weight }).collect();
     let prompt = embeds(facts, message.prompt_embeds.as_ref(), "prompt_embeds")?;
     let tokens = prompt.shape()[0];
-    let guidance = guidance(facts, message)?;
+    let (guidance, embedded_guidance) = guidance(facts, message)?;
     let prompt_embeds = prompt.to_f32().map_err(|error| refusal::tensor(&error))?;
     let channels = facts.latent_channels;
     let resume_from = message.resume_from.as_ref();
@@ -53,7 +57,9 @@ pub(crate) fn checked(
         size,
         tokens,
         prompt_embeds,
+        adapters,
         guidance,
+        embedded_guidance,
         given,
         noise: Box::new(noise),
         preview_every: message.preview_every as usize,
@@ -86,20 +92,24 @@ fn plan(facts: &DenoiserFacts, message: &v1::DenoiseRequest, sampler: Sampler, s
     })
 }
 
-/// The negative embeddings are there exactly when they are used.
-fn guidance(facts: &DenoiserFacts, message: &v1::DenoiseRequest) -> Result<Option<Guidance>, Status> {
+/// The unconditional half, or the scale for a UNet that looks at it. The negative embeddings are there exactly when they are used.
+fn guidance(facts: &DenoiserFacts, message: &v1::DenoiseRequest) -> Result<(Option<Guidance>, Option<f64>), Status> {
     const FIELD: &str = "negative_prompt_embeds";
     let scale = within("guidance_scale", message.guidance_scale, 0.0..=MAX_GUIDANCE_SCALE)?;
     match &message.negative_prompt_embeds {
+        Some(_) if facts.embeds_guidance => {
+            Err(invalid_argument(FIELD, "this model's UNet looks at the guidance scale itself; leave them out"))
+        }
+        None if facts.embeds_guidance => Ok((None, Some(scale))),
         Some(_) if scale == UNGUIDED => {
             Err(invalid_argument(FIELD, "they are not used at guidance_scale 1; leave them out"))
         }
-        None if scale == UNGUIDED => Ok(None),
+        None if scale == UNGUIDED => Ok((None, None)),
         None => Err(invalid_argument(FIELD, format!("guidance_scale {scale} needs them; only exactly 1 does not"))),
         Some(tensor) => {
             let view = embeds(facts, Some(tensor), FIELD)?;
             let negative_prompt_embeds = view.to_f32().map_err(|error| refusal::tensor(&error))?;
-            Ok(Some(Guidance { tokens: view.shape()[0], negative_prompt_embeds, scale }))
+            Ok((Some(Guidance { tokens: view.shape()[0], negative_prompt_embeds, scale }), None))
         }
     }
 }

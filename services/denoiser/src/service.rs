@@ -101,6 +101,8 @@ impl denoiser_server::Denoiser for DenoiserService {
             batch_pixels: facts.batch_pixels as u64,
             sampler_costs: Sampler::ALL.iter().map(|sampler| sampler_cost(sampler, facts)).collect(),
             inpainting: facts.inpainting,
+            embedded_guidance: facts.embeds_guidance,
+            loras: facts.loras.clone(),
         }))
     }
 

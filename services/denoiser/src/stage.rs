@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use darkroom_engine::run::held_bytes;
 use darkroom_engine::{
-    Cost, DenoiseModel, Denoiser, DenoiserOptions, Given, LatentSize, Loaded, ModelError, Observer, Ready, Row,
+    Adapter, Cost, DenoiseModel, Denoiser, DenoiserOptions, Given, LatentSize, Loaded, ModelError, Observer, Ready, Row,
 };
 use darkroom_models::config::Defaults;
+use darkroom_models::lora::LoraUse;
 use darkroom_models::source::LatentRgb;
 use darkroom_models::stage::{self, Context, Device, UnetModel, UnetRow};
-use darkroom_proto::v1::StageInfo;
+use darkroom_proto::v1::{LoraFile, StageInfo};
 use darkroom_samplers::{NoiseSchedule, PlanRequest};
-use darkroom_stage_kit::model;
+use darkroom_stage_kit::{loras, model};
 
 use crate::config::Config;
 use crate::memory;
@@ -24,10 +25,14 @@ pub(crate) struct DenoiserFacts {
     pub(crate) latent_channels: usize,
     /// The UNet looks at a mask and a masked picture behind the latents.
     pub(crate) inpainting: bool,
+    /// The UNet looks at the guidance scale; requests have no unconditional half.
+    pub(crate) embeds_guidance: bool,
     pub(crate) cross_attention_dim: usize,
     pub(crate) schedule: NoiseSchedule,
     pub(crate) defaults: Defaults,
     pub(crate) latent_rgb: LatentRgb,
+    /// Those that requests can name.
+    pub(crate) loras: Vec<LoraFile>,
     /// Of the default size.
     pub(crate) latents: LatentSize,
     /// Guided pictures of the default size that run together.
@@ -51,13 +56,15 @@ pub(crate) fn start(
     let queue_limit = config.queue_limit as usize;
     let observer: Arc<dyn Observer> = metrics.clone();
     let options = DenoiserOptions { name: "unet".to_owned(), queue_limit, observer };
-    let (args, max_batch, memory_limit) = (config.model.clone(), config.max_batch, config.memory_limit_mib);
+    let (args, folder) = (config.model.clone(), config.loras.clone());
+    let (max_batch, memory_limit) = (config.max_batch, config.memory_limit_mib);
     Denoiser::start(options, move || {
         let (source, compute) = model::open(&args)?;
         // Cheap and the likeliest to be wrong, so before the weights.
         let (schedule, defaults) = (NoiseSchedule::new(&source.schedule())?, source.defaults()?);
         let (latent_rgb, factor) = (source.latent_rgb()?, source.vae_config()?.factor());
-        let mut unet = stage::load_unet(&source, &compute)?;
+        let loras = loras::open(folder.as_deref(), &source)?;
+        let mut unet = stage::load_unet_with(&source, &compute, &loras)?;
         let size = LatentSize { height: defaults.height / factor, width: defaults.width / factor };
         let warmed_up = warm_up(unet.as_mut(), size, max_batch.is_none())?;
         let limits =
@@ -71,6 +78,7 @@ pub(crate) fn start(
             info: model::stage_info(&source, unet.model.as_ref(), queue_limit),
             latent_channels: unet.model.latent_channels(),
             inpainting: unet.model.in_channels() != unet.model.latent_channels(),
+            embeds_guidance: unet.model.embeds_guidance(),
             cross_attention_dim: unet.model.cross_attention_dim(),
             latents: size,
             max_batch: budget.holds(&unet.usual_cost(&schedule, &defaults, size)?),
@@ -78,6 +86,7 @@ pub(crate) fn start(
             schedule,
             defaults,
             latent_rgb,
+            loras: loras::files(&loras),
         };
         tracing::info!(max_batch = facts.max_batch, pixels = budget.pixels, bytes = budget.bytes, "the batch's budget");
         Ok(Ready { model: unet, budget, measured: warmed_up.measured, info: facts })
@@ -124,21 +133,34 @@ fn most_pixels(device: Device) -> usize {
     }
 }
 
+fn uses(adapters: &[Adapter]) -> Vec<LoraUse> {
+    adapters.iter().map(|Adapter { name, weight }| LoraUse { name: name.clone(), weight: *weight }).collect()
+}
+
 impl DenoiseModel for Unet {
     type Context = Context;
 
-    fn prepare(&mut self, prompt_embeds: &[f32], tokens: usize) -> Result<Context, ModelError> {
-        Ok(self.model.context(prompt_embeds, tokens)?)
+    fn prepare(&mut self, prompt_embeds: &[f32], tokens: usize, adapters: &[Adapter]) -> Result<Context, ModelError> {
+        Ok(self.model.context_with(prompt_embeds, tokens, &uses(adapters))?)
     }
 
     fn context_bytes(&self, tokens: usize) -> usize {
         self.token_bytes.saturating_mul(tokens)
     }
 
+    fn adapter_bytes(&self, adapters: &[Adapter]) -> usize {
+        if adapters.is_empty() { 0 } else { self.model.adapter_bytes(&uses(adapters)) }
+    }
+
     fn predict(&mut self, rows: &[Row<'_, Context>], size: LatentSize) -> Result<Vec<Vec<f32>>, ModelError> {
         let rows: Vec<UnetRow<'_>> = rows
             .iter()
-            .map(|row| UnetRow { latents: row.latents, timestep: row.timestep, context: row.context })
+            .map(|row| UnetRow {
+                latents: row.latents,
+                timestep: row.timestep,
+                context: row.context,
+                guidance_scale: row.guidance_scale,
+            })
             .collect();
         let mut noise_pred = Vec::with_capacity(rows.len());
         let rows_at_once = (self.most_pixels / (size.height * size.width).max(1)).max(1);

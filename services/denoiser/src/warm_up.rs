@@ -89,7 +89,8 @@ fn evaluate(
     size: LatentSize,
     rows: usize,
 ) -> Result<Duration, ModelError> {
-    let rows = vec![UnetRow { latents, timestep: 500.0, context }; rows];
+    let guidance_scale = unet.embeds_guidance().then_some(1.0);
+    let rows = vec![UnetRow { latents, timestep: 500.0, context, guidance_scale }; rows];
     let start = Instant::now();
     unet.predict(&rows, size.height, size.width)?;
     Ok(start.elapsed())

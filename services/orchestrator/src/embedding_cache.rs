@@ -26,6 +26,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) encoder: &'a Identity,
     pub(crate) clip_skip: u32,
     pub(crate) syntax: PromptSyntax,
+    /// Names and weights of the LoRAs that change the encoder; empty without any.
+    pub(crate) loras: &'a str,
     pub(crate) text: &'a str,
 }
 
@@ -35,20 +37,21 @@ struct Key {
     encoder: Identity,
     clip_skip: u32,
     syntax: PromptSyntax,
+    loras: String,
     text: String,
 }
 
 impl From<&Asked<'_>> for Key {
     fn from(asked: &Asked<'_>) -> Self {
-        let Asked { encoder, clip_skip, syntax, text } = *asked;
-        Self { encoder: encoder.clone(), clip_skip, syntax, text: text.to_owned() }
+        let Asked { encoder, clip_skip, syntax, loras, text } = *asked;
+        Self { encoder: encoder.clone(), clip_skip, syntax, loras: loras.to_owned(), text: text.to_owned() }
     }
 }
 
 impl Equivalent<Arc<Key>> for Asked<'_> {
     fn equivalent(&self, key: &Arc<Key>) -> bool {
-        (self.text, self.syntax, self.clip_skip, self.encoder)
-            == (key.text.as_str(), key.syntax, key.clip_skip, &key.encoder)
+        (self.text, self.loras, self.syntax, self.clip_skip, self.encoder)
+            == (key.text.as_str(), key.loras.as_str(), key.syntax, key.clip_skip, &key.encoder)
     }
 }
 
@@ -58,7 +61,7 @@ struct Bytes;
 impl Weighter<Arc<Key>, TextEmbedding> for Bytes {
     fn weight(&self, key: &Arc<Key>, embedding: &TextEmbedding) -> u64 {
         let tensor = embedding.prompt_embeds.as_ref().map_or(0, |tensor| tensor.data.len());
-        OVERHEAD + (tensor + key.text.len() + embedding.dropped_text.len()) as u64
+        OVERHEAD + (tensor + key.text.len() + key.loras.len() + embedding.dropped_text.len()) as u64
     }
 }
 
@@ -130,7 +133,7 @@ mod tests {
     }
 
     fn asked<'a>(encoder: &'a Identity, clip_skip: u32, text: &'a str) -> Asked<'a> {
-        Asked { encoder, clip_skip, syntax: PromptSyntax::Plain, text }
+        Asked { encoder, clip_skip, syntax: PromptSyntax::Plain, loras: "", text }
     }
 
     fn embedding(value: f32) -> TextEmbedding {
@@ -154,10 +157,11 @@ mod tests {
         assert_eq!(ask(&cache, asked(&r, 0, "a"), &made).await, first);
         assert_eq!(made.get(), 1);
         let weighted = Asked { syntax: PromptSyntax::Weighted, ..asked(&r, 0, "a") };
-        for other in [asked(&r, 0, "b"), asked(&r, 1, "a"), asked(&s, 0, "a"), asked(&r, 0, ""), weighted] {
+        let changed = Asked { loras: "flat 1", ..asked(&r, 0, "a") };
+        for other in [asked(&r, 0, "b"), asked(&r, 1, "a"), asked(&s, 0, "a"), asked(&r, 0, ""), weighted, changed] {
             ask(&cache, other, &made).await;
         }
-        assert_eq!(made.get(), 6);
+        assert_eq!(made.get(), 7);
     }
 
     #[tokio::test]

@@ -105,6 +105,7 @@ impl Log {
                 strength: Some(hires.strength),
             }),
             prompt_syntax: job.prompt_syntax.into(),
+            loras: job.lora_messages(),
         };
         self.write(Event::Started(started));
     }

@@ -96,6 +96,7 @@ impl Taken {
             preview_every: job.preview_every,
             output_format: output.into(),
             priority: priority.into(),
+            loras: self.job.lora_messages(),
             init_image: self.init_image.clone(),
             strength: job.init.map(|init| init.strength),
             mask_image: self.mask_image.clone(),

@@ -149,7 +149,7 @@ impl Generator {
     /// waited.
     async fn pin(&self, request: &mut Request) -> Result<(), Status> {
         let model = self.calls.stages.model_within(self.recovery_wait).await.map_err(|error| refusal(&error))?;
-        if !request.model.allows_the_same_as(&model) {
+        if !request.model.allows_the_same_as(&model) || !model.has_loras(&request.job.loras) {
             let message = "another model is served than when the request came, with other limits; send it again";
             return Err(status::failed_precondition(&model.name, message));
         }

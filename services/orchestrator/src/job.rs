@@ -1,6 +1,6 @@
 //! A checked request: every field is in its range and every default is filled in.
 
-use darkroom_proto::v1::{PromptSyntax, Rng, StrengthWay, Variation};
+use darkroom_proto::v1::{self, PromptSyntax, Rng, StrengthWay, Variation};
 
 /// What a request asks for, ready to be queued.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,8 @@ pub(crate) struct Job {
     pub(crate) sampler: String,
     pub(crate) num_inference_steps: u32,
     pub(crate) guidance_scale: f64,
+    /// The model looks at the scale itself.
+    pub(crate) embedded_guidance: bool,
     pub(crate) eta: f64,
     /// "karras" or "exponential"; empty: as the sampler's timesteps lie.
     pub(crate) sigma_spacing: String,
@@ -37,6 +39,14 @@ pub(crate) struct Job {
     pub(crate) init: Option<Init>,
     /// `None`: one pass.
     pub(crate) hires: Option<Hires>,
+    pub(crate) loras: Vec<Lora>,
+}
+
+/// A LoRA by name, and how much of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Lora {
+    pub(crate) name: String,
+    pub(crate) weight: f64,
 }
 
 /// The second pass.
@@ -86,9 +96,14 @@ impl Job {
         self.hires.map_or([self.width, self.height], |hires| [hires.width, hires.height])
     }
 
-    /// Whether the unconditional half is computed: for every scale but exactly 1.
+    /// Its LoRAs as messages name them.
+    pub(crate) fn lora_messages(&self) -> Vec<v1::Lora> {
+        self.loras.iter().map(|lora| v1::Lora { name: lora.name.clone(), weight: Some(lora.weight) }).collect()
+    }
+
+    /// Whether the unconditional half is computed: for every scale but exactly 1, unless the model looks at the scale itself.
     pub(crate) fn guided(&self) -> bool {
-        self.guidance_scale != 1.0
+        self.guidance_scale != 1.0 && !self.embedded_guidance
     }
 
     /// The seed of picture `index`.

@@ -2,6 +2,7 @@
 
 use darkroom_proto::v1::SamplerCost;
 
+use crate::job::Lora;
 use crate::selection::{Identity, Pins};
 use crate::stages::{Info, Stage};
 
@@ -30,6 +31,8 @@ pub(crate) struct Model {
     pub(crate) max_windows: usize,
     /// Words that stand for textual inversions.
     pub(crate) textual_inversions: Vec<String>,
+    /// LoRAs that text encoder and denoiser have alike.
+    pub(crate) loras: Vec<String>,
     /// Width of an embedding.
     pub(crate) hidden_size: usize,
     pub(crate) latent_channels: usize,
@@ -37,6 +40,8 @@ pub(crate) struct Model {
     pub(crate) factor: u32,
     /// Its UNet looks at a mask and a masked picture.
     pub(crate) inpainting: bool,
+    /// Its UNet looks at the guidance scale; there is no unconditional half.
+    pub(crate) embedded_guidance: bool,
 }
 
 /// What a request uses for a field that it leaves out.
@@ -110,10 +115,18 @@ impl Model {
             // A text encoder that does not say reads plain prompts alone.
             max_windows: text.max_windows.max(1) as usize,
             textual_inversions: text.textual_inversions.clone(),
+            // One that only one stage has, or each another, would change a half of the model.
+            loras: denoiser
+                .loras
+                .iter()
+                .filter(|lora| text.loras.contains(lora))
+                .map(|lora| lora.name.clone())
+                .collect(),
             hidden_size: text.hidden_size as usize,
             latent_channels: denoiser.latent_channels as usize,
             factor: vae.factor,
             inpainting: denoiser.inpainting,
+            embedded_guidance: denoiser.embedded_guidance,
         })
     }
 
@@ -139,17 +152,24 @@ impl Model {
         self.sampler_costs.iter().find(|cost| cost.sampler == sampler)
     }
 
+    /// Whether all of these can be used.
+    pub(crate) fn has_loras(&self, loras: &[Lora]) -> bool {
+        loras.iter().all(|lora| self.loras.contains(&lora.name))
+    }
+
     /// Latent pixels of one guided picture of the default size.
     pub(crate) fn default_pixels(&self) -> u64 {
         let Defaults { width, height, .. } = self.defaults;
         2 * u64::from(width / self.factor) * u64::from(height / self.factor)
     }
 
-    /// Whether what was checked against this model holds for `other` too: they differ in who computes, not in what is allowed.
+    /// Whether what was checked against this model holds for `other` too: they differ in who computes, not in what is allowed. LoRAs are a
+    /// request's own: see [`Model::has_loras`].
     pub(crate) fn allows_the_same_as(&self, other: &Self) -> bool {
         let of_self = |other: &Self| Self {
             pins: self.pins.clone(),
             textual_inversions: self.textual_inversions.clone(),
+            loras: self.loras.clone(),
             ..other.clone()
         };
         // Nearly always it is the same one.
@@ -163,6 +183,8 @@ fn misfit(stage: Stage, message: String) -> Misfit {
 
 #[cfg(test)]
 mod tests {
+    use darkroom_proto::v1::LoraFile;
+
     use super::*;
     use crate::tests::fakes;
 
@@ -193,6 +215,20 @@ mod tests {
         let Info::Vae(vae) = &mut infos[2] else { panic!("order") };
         vae.latent_channels = 16;
         assert!(join(&infos).unwrap_err().starts_with("vae: it takes latents of 16 channels"));
+    }
+
+    #[test]
+    fn loras_are_those_that_both_stages_have_alike() {
+        let file = |name: &str, digest: &str| LoraFile { name: name.into(), digest: digest.into() };
+        let mut infos = fitting();
+        let Info::TextEncoder(text) = &mut infos[0] else { panic!("order") };
+        text.loras = vec![file("both", "1"), file("differs", "1"), file("text", "1")];
+        let Info::Denoiser(denoiser) = &mut infos[1] else { panic!("order") };
+        denoiser.loras = vec![file("both", "1"), file("denoiser", "1"), file("differs", "2")];
+        let model = join(&infos).unwrap();
+        assert_eq!(model.loras, ["both"]);
+        let lora = |name: &str| Lora { name: name.into(), weight: 1.0 };
+        assert!(model.has_loras(&[lora("both")]) && !model.has_loras(&[lora("both"), lora("text")]));
     }
 
     #[test]

@@ -5,17 +5,20 @@ use std::fmt::Write;
 
 use darkroom_proto::v1::{PromptSyntax, Rng};
 
-use crate::job::Job;
+use crate::job::{Job, Lora};
 
 /// The settings of picture `index`: the prompt, the negative prompt if there is one, and a line of `Key: value` pairs.
 pub(crate) fn parameters(job: &Job, index: u32) -> String {
     let mut text = job.prompt.clone();
+    for Lora { name, weight } in &job.loras {
+        // Writing to a String cannot fail.
+        _ = write!(text, " <lora:{name}:{weight}>");
+    }
     if !job.negative_prompt.is_empty() {
         text.push_str("\nNegative prompt: ");
         text.push_str(&job.negative_prompt);
     }
     let sampler = display_name(&job.sampler);
-    // Writing to a String cannot fail.
     _ = write!(
         text,
         "\nSteps: {}, Sampler: {}{}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}",
@@ -125,11 +128,12 @@ mod tests {
             hires: Some(Hires { width: 128, height: 192, strength: 0.5 }),
             rng: Rng::Cuda,
             variation: Some(Variation { seed: 7, strength: 0.25 }),
+            loras: [("flat", 0.5), ("ink v2", -1.0)].map(|(name, weight)| Lora { name: name.into(), weight }).into(),
             ..fakes::job()
         };
         assert_eq!(
             parameters(&job, 2),
-            "a red circle\nNegative prompt: blur\nSteps: 4, Sampler: DDIM, Schedule type: Karras, CFG scale: 7.5, Seed: 42, Size: 64x64, \
+            "a red circle <lora:flat:0.5> <lora:ink v2:-1>\nNegative prompt: blur\nSteps: 4, Sampler: DDIM, Schedule type: Karras, CFG scale: 7.5, Seed: 42, Size: 64x64, \
              Model: \"a,\\\"b\\\"\", Variation seed: 9, Variation seed strength: 0.25, Denoising strength: 0.5, Clip skip: 2, Hires resize: 128x192, Hires upscaler: Lanczos, Eta DDIM: 0.5"
         );
     }

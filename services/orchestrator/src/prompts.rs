@@ -9,7 +9,7 @@ use tonic::Status;
 
 use crate::embedding_cache::{Asked, EmbeddingCache};
 use crate::events::Warning;
-use crate::job::Job;
+use crate::job::{Job, Lora};
 use crate::model::Model;
 use crate::stages::calls::Calls;
 
@@ -66,9 +66,12 @@ impl Prompts {
         deadline: Option<Instant>,
     ) -> Result<TextEmbedding, Status> {
         let (clip_skip, syntax) = (job.clip_skip, job.prompt_syntax);
-        let asked = Asked { encoder: &model.pins.text_encoder, clip_skip, syntax, text };
+        let loras: String =
+            job.loras.iter().map(|Lora { name, weight }| format!("{name:?} {:x}\n", weight.to_bits())).collect();
+        let asked = Asked { encoder: &model.pins.text_encoder, clip_skip, syntax, loras: &loras, text };
         let encode = async {
-            let request = EncodeTextRequest { prompts: vec![text.to_owned()], clip_skip, syntax: syntax.into() };
+            let (prompts, syntax, loras) = (vec![text.to_owned()], syntax.into(), job.lora_messages());
+            let request = EncodeTextRequest { prompts, clip_skip, syntax, loras };
             // A call's state is large, and part of every request's task if it is not boxed: of those that wait, and where the text is kept.
             let encoded = Box::pin(self.calls.encode_text(request, model, deadline)).await;
             let encoded = encoded.map_err(|status| renamed(status, field))?;

@@ -62,7 +62,7 @@ impl ImageGeneration for ImageGenerationService {
             Entry::Joined(listener) => return Ok(Response::new(listener)),
             Entry::New(name, listener) => (name, listener),
         };
-        let warnings = lowered(job.priority, client.max_priority).into_iter().collect();
+        let warnings = lowered(job.priority, client.max_priority).into_iter().chain(unheard(&job)).collect();
         let identity = Arc::clone(&client.identity);
         let place = self.admit(client, &job, &model, deadline).inspect_err(|status| name.log().fail(status.clone()))?;
         let pictures = self.inputs.decode(files, &job, &identity).await;
@@ -113,6 +113,13 @@ fn lowered(asked: Priority, highest: Priority) -> Option<Warning> {
     (asked > highest).then_some(Warning { field: "priority", message })
 }
 
+/// The caveat of a negative prompt that the model has no use for.
+fn unheard(job: &Job) -> Option<Warning> {
+    let message = "it has no effect: the model looks at guidance_scale itself and computes nothing without the prompt";
+    let unheard = job.embedded_guidance && !job.negative_prompt.is_empty();
+    unheard.then(|| Warning { field: "negative_prompt", message: message.into() })
+}
+
 /// What the job costs.
 fn work(job: &Job, model: &Model) -> Work {
     let rows = if job.guided() { 2 } else { 1 };
@@ -143,8 +150,10 @@ fn model_message(model: Model, limits: Limits) -> ModelMessage {
         max_clip_skip: model.max_clip_skip,
         // The begin and end markers take two positions.
         max_prompt_tokens: (model.max_tokens - 2) as u32,
-        textual_inversions: model.textual_inversions.clone(),
+        textual_inversions: model.textual_inversions,
+        loras: model.loras,
         inpainting: model.inpainting,
+        embedded_guidance: model.embedded_guidance,
     }
 }
 

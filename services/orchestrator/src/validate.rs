@@ -9,6 +9,7 @@ use crate::model::Model;
 
 mod hires;
 mod init;
+mod loras;
 mod noise;
 
 /// Characters of a prompt.
@@ -60,6 +61,7 @@ pub(crate) fn validate(
     let mut job = Job {
         init: None,
         hires: None,
+        loras: loras::checked(request.loras, model)?,
         model: named_model(&request.model, model)?,
         width: side("width", width, model, limits)?,
         height: side("height", height, model, limits)?,
@@ -79,6 +81,7 @@ pub(crate) fn validate(
             request.guidance_scale.unwrap_or(defaults.guidance_scale),
             MAX_GUIDANCE_SCALE,
         )?,
+        embedded_guidance: model.embedded_guidance,
         eta: real("eta", request.eta.unwrap_or(0.0), 1.0)?,
         clip_skip: range("clip_skip", request.clip_skip.unwrap_or(0), 0, model.max_clip_skip)?,
         preview_every: request.preview_every,

@@ -22,6 +22,9 @@ pub struct Config {
     /// A folder of textual inversions: each file's name, or the word in it, then stands for it in prompts.
     #[arg(long, alias = "embeddings-dir", value_name = "PATH", help_heading = "Model")]
     pub textual_inversions: Option<PathBuf>,
+    /// A folder of LoRAs (.safetensors): requests name each by its file's name without the ending. The denoisers need the same.
+    #[arg(long, alias = "lora-dir", value_name = "DIR", help_heading = "Model")]
+    pub loras: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -31,6 +34,7 @@ impl Default for Config {
             model: ModelArgs::default(),
             queue_limit: 64,
             textual_inversions: None,
+            loras: None,
         }
     }
 }

@@ -6,6 +6,7 @@ use darkroom_proto::v1::{self, PromptSyntax, text_encoder_server};
 use darkroom_service_kit::deadline;
 use darkroom_service_kit::status::invalid_argument;
 use darkroom_stage_kit::facts::Facts;
+use darkroom_stage_kit::loras;
 use darkroom_stage_kit::refusal::{self, within};
 use tonic::{Request, Response, Status};
 
@@ -46,13 +47,14 @@ impl text_encoder_server::TextEncoder for TextEncoderService {
         call: Request<v1::EncodeTextRequest>,
     ) -> Result<Response<v1::EncodeTextResponse>, Status> {
         let deadline = deadline::of(&call);
-        let v1::EncodeTextRequest { prompts, clip_skip, syntax } = call.into_inner();
+        let v1::EncodeTextRequest { prompts, clip_skip, syntax, loras } = call.into_inner();
         let facts = self.facts.get()?;
         check_prompts(&prompts)?;
         let clip_skip = within("clip_skip", clip_skip as usize, 0..=facts.num_layers.saturating_sub(1))?;
         let unknown = |_| invalid_argument("syntax", format!("{syntax} is not known, use PLAIN or WEIGHTED"));
         let syntax = PromptSyntax::try_from(syntax).map_err(unknown)?;
-        let encode = self.worker.call(deadline, move |tower| tower.encode(&prompts, clip_skip, syntax));
+        let loras = loras::checked(&loras, &facts.loras)?;
+        let encode = self.worker.call(deadline, move |tower| tower.encode(&prompts, clip_skip, syntax, &loras));
         let embeddings = encode.await.map_err(|error| refusal::call(STAGE, &error))?;
         let embeddings = embeddings
             .map_err(|Unreadable { index, why }| invalid_argument(&format!("prompts[{index}]"), why.to_string()))?;
@@ -69,6 +71,7 @@ impl text_encoder_server::TextEncoder for TextEncoderService {
             max_tokens: count(facts.max_tokens),
             num_layers: count(facts.num_layers),
             textual_inversions: facts.textual_inversions.clone(),
+            loras: facts.loras.clone(),
             max_windows: count(facts.max_windows),
         }))
     }

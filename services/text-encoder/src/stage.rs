@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use darkroom_engine::{Loaded, ModelError, Observer, Worker, WorkerOptions};
 use darkroom_models::inversion::Inversions;
+use darkroom_models::lora::LoraUse;
 use darkroom_models::prompt::{Prompt, PromptError, Window};
 use darkroom_models::stage::{self, TextEncoderModel};
 use darkroom_models::tokenizer::Tokenizer;
-use darkroom_proto::v1::{PromptSyntax, StageInfo};
-use darkroom_stage_kit::model;
+use darkroom_proto::v1::{LoraFile, PromptSyntax, StageInfo};
+use darkroom_stage_kit::{loras, model};
 
 use crate::config::Config;
 
@@ -26,6 +27,8 @@ pub(crate) struct TextEncoderFacts {
     pub(crate) max_windows: usize,
     pub(crate) num_layers: usize,
     pub(crate) textual_inversions: Vec<String>,
+    /// Those that requests can name.
+    pub(crate) loras: Vec<LoraFile>,
 }
 
 /// The model's thread as the edge calls it.
@@ -60,14 +63,15 @@ pub(crate) fn start(
     observer: Arc<dyn Observer>,
 ) -> std::io::Result<(TextWorker, Loaded<TextEncoderFacts>)> {
     let queue_limit = config.queue_limit as usize;
-    let (args, folder) = (config.model.clone(), config.textual_inversions.clone());
+    let (args, folder, of_loras) = (config.model.clone(), config.textual_inversions.clone(), config.loras.clone());
     Worker::start(WorkerOptions { name: "text-tower".to_owned(), queue_limit, observer }, move || {
         let (source, compute) = model::open(&args)?;
         let config = source.text_encoder_config()?;
         let inversions = folder.map(|folder| Inversions::from_folder(&folder, &config)).transpose()?;
         let inversions = inversions.unwrap_or_default();
         let tokenizer = source.tokenizer()?.with_inversions(&inversions, config.vocab_size)?;
-        let mut model = stage::load_text_encoder_with(&source, &compute, &inversions)?;
+        let loras = loras::open(of_loras.as_deref(), &source)?;
+        let mut model = stage::load_text_encoder_with(&source, &compute, &inversions, &loras)?;
         model.warm()?;
         let max_windows = (MAX_TOKENS / model.max_tokens()).max(1);
         let facts = TextEncoderFacts {
@@ -76,6 +80,7 @@ pub(crate) fn start(
             max_tokens: model.max_tokens(),
             max_windows,
             num_layers: model.num_layers(),
+            loras: loras::files(&loras),
             textual_inversions: inversions.words().map(str::to_owned).collect(),
         };
         Ok((TextTower { tokenizer, max_windows, model }, facts))
@@ -89,6 +94,7 @@ impl TextTower {
         prompts: &[String],
         clip_skip: usize,
         syntax: PromptSyntax,
+        loras: &[LoraUse],
     ) -> Result<Result<Vec<Embedding>, Unreadable>, ModelError> {
         let read = |(index, text): (usize, &String)| match syntax {
             PromptSyntax::Unspecified | PromptSyntax::Plain => Ok(Prompt::plain(&self.tokenizer, text)),
@@ -104,7 +110,7 @@ impl TextTower {
         let mut encoded = Vec::with_capacity(windows.len());
         for windows in windows.chunks(WINDOWS_AT_ONCE) {
             let ids: Vec<Vec<u32>> = windows.iter().map(|window| window.ids.clone()).collect();
-            let mut embeds = self.model.encode(&ids, clip_skip)?;
+            let mut embeds = self.model.encode_with(&ids, clip_skip, loras)?;
             embeds.iter_mut().zip(windows).for_each(|(embeds, window)| window.weigh(embeds));
             encoded.extend(embeds);
         }

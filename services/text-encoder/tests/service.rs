@@ -1,12 +1,13 @@
 //! The text encoder with the embedded model, called over gRPC.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it expects by panicking")]
 
+use std::path::Path;
 use std::time::Duration;
 
 use darkroom_models::stage::{Device, Precision};
 use darkroom_proto::tensor::TensorView;
 use darkroom_proto::v1::text_encoder_client::TextEncoderClient;
-use darkroom_proto::v1::{EncodeTextRequest, GetInfoRequest, PromptSyntax, TextEmbedding};
+use darkroom_proto::v1::{EncodeTextRequest, GetInfoRequest, Lora, PromptSyntax, TextEmbedding};
 use darkroom_service_kit::{ModelArgs, ServerConfig, ServiceHandle};
 use darkroom_text_encoder::{Config, start};
 use tonic::transport::Channel;
@@ -130,6 +131,31 @@ async fn a_folder_of_inversions_adds_words_and_another_revision() {
     let before = plain.encode_text(request(&texts)).await.unwrap().into_inner().embeddings;
     assert_ne!(values(&found[0]), values(&before[0]));
     assert_eq!(found[3], before[3], "what names no inversion stays as it is");
+}
+
+#[tokio::test]
+async fn loras_change_the_texts_that_name_them() {
+    let (_plain, mut plain) = serve().await;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/loras/files");
+    let (_handle, mut client) = serve_with(Config { loras: Some(folder), ..Config::default() }).await;
+    let text = || request(&["a red circle"]);
+    let info = client.get_info(GetInfoRequest {}).await.unwrap().into_inner();
+    let names: Vec<&str> = info.loras.iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(names, ["every layer", "flat", "flat before", "flat peft"]);
+    let lora = |name: &str, weight| Lora { name: name.into(), weight };
+    let with = |loras: Vec<Lora>| EncodeTextRequest { loras, ..text() };
+    let before = plain.encode_text(text()).await.unwrap().into_inner();
+    let flat = client.encode_text(with(vec![lora("flat", None)])).await.unwrap().into_inner();
+    assert_ne!(flat, before);
+    assert_eq!(client.encode_text(with(vec![lora("flat", Some(1.0))])).await.unwrap().into_inner(), flat);
+    assert_eq!(client.encode_text(text()).await.unwrap().into_inner(), before);
+    for (loras, message) in [
+        (vec![lora("ink", None)], "loras: \"ink\" is not known, known: every layer, flat, flat before, flat peft"),
+        (vec![lora("flat", Some(11.0))], "loras.weight: 11 is not in -10 to 10"),
+    ] {
+        let status = client.encode_text(with(loras)).await.unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::InvalidArgument, message));
+    }
 }
 
 #[tokio::test]

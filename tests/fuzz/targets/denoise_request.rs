@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Unstructured};
 use darkroom_denoiser::fuzzing::{Facts, message};
-use darkroom_proto::v1::{Checkpoint, DenoiseInit, DenoiseRequest, StateTensor, Tensor, Variation};
+use darkroom_proto::v1::{Checkpoint, DenoiseInit, DenoiseRequest, Lora, StateTensor, Tensor, Variation};
 use darkroom_samplers::{Plan, Sampler};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
@@ -34,6 +34,7 @@ struct Built {
     values: Vec<f32>,
     init: Option<Init>,
     spacing: u8,
+    lora: Option<(Option<String>, Option<f64>)>,
     rng: u8,
     variation: Option<(u64, f64)>,
 }
@@ -103,6 +104,11 @@ impl Built {
             attempt: 0,
             rng: i32::from(self.rng % 4),
             variation: self.variation.map(|(seed, strength)| Variation { seed, strength }),
+            loras: self
+                .lora
+                .map(|(name, weight)| Lora { name: name.unwrap_or_else(|| "flat".into()), weight })
+                .into_iter()
+                .collect(),
             sigma_spacing: ["", "karras", "exponential", "x"][usize::from(self.spacing % 4)].into(),
             init: self.init.map(|init| DenoiseInit {
                 latents: init.latents.then(|| tensor(&shape)),
@@ -157,6 +163,8 @@ fn check(request: &DenoiseRequest) {
         assert_eq!(guidance.negative_prompt_embeds.len(), found.prompt_embeds.len());
         assert!((0.0..=50.0).contains(&guidance.scale));
     }
+    assert_eq!(found.adapters.len(), request.loras.len());
+    assert!(found.adapters.iter().all(|lora| lora.name == "flat" && (-10.0..=10.0).contains(&lora.weight)));
     assert!((1..=found.plan.num_evaluations()).contains(&found.evaluations()));
     assert_eq!(found.resume_from.is_some(), request.resume_from.is_some());
     let Some(checkpoint) = found.resume_from else { return };

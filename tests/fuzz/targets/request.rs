@@ -5,12 +5,14 @@ use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Unstructured};
 use darkroom_orchestrator::fuzzing::{Door, Taken};
-use darkroom_proto::v1::{DenoiserInfo, GenerateRequest, GenerationDefaults, Hires, TextEncoderInfo, VaeInfo};
+use darkroom_proto::v1::{
+    DenoiserInfo, GenerateRequest, GenerationDefaults, Hires, Lora, LoraFile, TextEncoderInfo, VaeInfo,
+};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 
 const SAMPLERS: [&str; 3] = ["plms", "ddim", "euler"];
-const FIELDS: [&str; 26] = [
+const FIELDS: [&str; 28] = [
     "model",
     "width",
     "height",
@@ -37,13 +39,23 @@ const FIELDS: [&str; 26] = [
     "rng",
     "variation_strength",
     "variation_seed",
+    "loras",
+    "prompt_syntax",
 ];
+const LORAS: [&str; 2] = ["flat", "ink v2"];
 const MAX_IMAGES: u32 = 4;
 const MAX_SIDE: u32 = 1024;
 const MAX_CHARACTERS: usize = 8192;
 
 static DOOR: LazyLock<Door> = LazyLock::new(|| {
-    let text = TextEncoderInfo { hidden_size: 768, max_tokens: 77, num_layers: 12, ..Default::default() };
+    let loras = LORAS.map(|name| LoraFile { name: name.into(), digest: name.into() });
+    let text = TextEncoderInfo {
+        hidden_size: 768,
+        max_tokens: 77,
+        num_layers: 12,
+        loras: loras.to_vec(),
+        ..Default::default()
+    };
     let denoiser = DenoiserInfo {
         latent_channels: 4,
         cross_attention_dim: 768,
@@ -57,6 +69,7 @@ static DOOR: LazyLock<Door> = LazyLock::new(|| {
         }),
         max_latent_side: 256,
         latent_multiple: 1,
+        loras: loras.to_vec(),
         ..Default::default()
     };
     let vae = VaeInfo { latent_channels: 4, factor: 8, scaling_factor: 0.18215, max_side: 2048, ..Default::default() };
@@ -86,7 +99,9 @@ struct Built {
     init: Option<Init>,
     hires: Option<(u8, u8, Option<f64>)>,
     rng: u8,
+    prompt_syntax: u8,
     variation: (Option<f64>, Option<u64>),
+    loras: Vec<(Result<bool, String>, Option<f64>)>,
 }
 
 /// What it begins from.
@@ -141,8 +156,17 @@ impl Built {
                 strength,
             }),
             rng: i32::from(self.rng % 4),
+            prompt_syntax: i32::from(self.prompt_syntax % 4),
             variation_strength: self.variation.0,
             variation_seed: self.variation.1,
+            loras: self
+                .loras
+                .into_iter()
+                .map(|(name, weight)| Lora {
+                    name: name.map_or_else(|name| name, |index| LORAS[usize::from(index)].into()),
+                    weight,
+                })
+                .collect(),
             strength_way: self.init.as_ref().map_or(0, |init| i32::from(init.way % 4)),
             mask_image: self.init.as_mut().and_then(|init| init.mask.take()).map(file).unwrap_or_default().into(),
             init_image: self.init.take().map(|init| file(init.picture)).unwrap_or_default().into(),
@@ -193,6 +217,13 @@ fn check_ranges(full: &GenerateRequest) {
         assert!(side(Some(width)) && side(Some(height)) && full.width <= Some(width) && full.height <= Some(height));
         assert!(!from_picture && strength.is_some_and(|strength| strength > 0.0 && strength <= 1.0), "{full:?}");
     }
+    assert!(full.loras.len() <= LORAS.len(), "{full:?}");
+    for Lora { name, weight } in &full.loras {
+        assert!(
+            LORAS.contains(&name.as_str()) && weight.is_some_and(|weight| (-10.0..=10.0).contains(&weight)),
+            "{full:?}"
+        );
+    }
     assert!(full.clip_skip.is_some_and(|skip| skip < 12), "{full:?}");
     assert!(SAMPLERS.contains(&full.sampler.as_str()), "{full:?}");
     let characters = full.prompt.chars().count();
@@ -213,6 +244,10 @@ fn check_kept(said: &GenerateRequest, full: &GenerateRequest) {
     assert!(kept(said.guidance_scale, full.guidance_scale) && kept(said.eta, full.eta));
     assert_eq!((&said.prompt, &said.negative_prompt), (&full.prompt, &full.negative_prompt));
     assert!(said.request_id.is_empty() || said.request_id == full.request_id);
+    assert!(said.loras.len() == full.loras.len());
+    assert!(
+        said.loras.iter().zip(&full.loras).all(|(said, full)| said.name == full.name && kept(said.weight, full.weight))
+    );
     assert!(said.sampler.is_empty() || said.sampler == full.sampler);
     assert_eq!(said.preview_every, full.preview_every);
     assert!(kept(said.strength, full.strength) && said.strength_way == full.strength_way);

@@ -67,6 +67,7 @@ impl Facts {
             num_layers: 3,
             max_windows: 1,
             textual_inversions: Vec::new(),
+            loras: Vec::new(),
         }
     }
 
@@ -87,6 +88,8 @@ impl Facts {
         let side = |latents: usize| (latents * Self::FACTOR) as u32;
         v1::DenoiserInfo {
             inpainting: false,
+            embedded_guidance: false,
+            loras: Vec::new(),
             stage: self.stage(),
             latent_channels: Self::CHANNELS as u32,
             cross_attention_dim: Self::WIDTH as u32,

@@ -34,6 +34,7 @@ pub(super) fn unet(name: &str, config: &UNetConfig) -> String {
         }
         ("mid_block", _) if parts[1] == "attentions" => format!("middle_block.1.{}", rest(3)),
         ("mid_block", _) => format!("middle_block.{}.{}", 2 * number(2), unet_resnet(&rest(3))),
+        ("time_embedding", _) if parts[1] == "cond_proj" => format!("time_embed.cond_proj.{}", rest(2)),
         ("time_embedding", _) => format!("time_embed.{}.{}", if parts[1] == "linear_1" { 0 } else { 2 }, rest(2)),
         ("conv_in", _) => format!("input_blocks.0.0.{}", rest(1)),
         ("conv_norm_out", _) => format!("out.0.{}", rest(1)),

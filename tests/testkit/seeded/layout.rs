@@ -108,6 +108,9 @@ pub fn unet_layout(config: &UNetConfig) -> Layout {
     out.conv("conv_in", config.in_channels, widths[0], 3);
     out.linear("time_embedding.linear_1", widths[0], time);
     out.linear("time_embedding.linear_2", time, time);
+    if let Some(guidance) = config.time_cond_proj_dim {
+        out.projection("time_embedding.cond_proj", guidance, widths[0]);
+    }
 
     // The channels that each skip connection carries.
     let mut skips = vec![widths[0]];

@@ -65,7 +65,9 @@ impl Workload {
         let (height, width) = (job.height / job.factor, job.width / job.factor);
         let mut noise = Generator::new(Rng::Cpu, SEED);
         let latents: Vec<Vec<f32>> = (0..job.batch).map(|_| noise.randn(unet.in_channels() * height * width)).collect();
-        let contexts = (0..GUIDED * job.batch)
+        let per_picture = if unet.embeds_guidance() { 1 } else { GUIDED };
+        let guidance_scale = unet.embeds_guidance().then_some(1.0);
+        let contexts = (0..per_picture * job.batch)
             .map(|_| unet.context(&noise.randn(tokens * unet.cross_attention_dim()), tokens))
             .collect::<Result<Vec<_>, _>>()?;
         let identity = unet.identity().clone();
@@ -73,7 +75,10 @@ impl Workload {
             let rows: Vec<UnetRow<'_>> = contexts
                 .iter()
                 .enumerate()
-                .map(|(row, context)| UnetRow { latents: &latents[row / GUIDED], timestep: TIMESTEP, context })
+                .map(|(row, context)| {
+                    let latents = &latents[row / per_picture];
+                    UnetRow { latents, timestep: TIMESTEP, context, guidance_scale }
+                })
                 .collect();
             unet.predict(&rows, height, width).map(drop)
         };

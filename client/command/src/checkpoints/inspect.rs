@@ -12,9 +12,10 @@ use crate::txt2img::print;
 const PROBLEMS_SHOWN: usize = 5;
 
 pub(crate) const JSON_FIELDS: &str = "\
---json prints one object: name, layout (diffusers_folder, safetensors, checkpoint), what, whole, total, parts, ema_tensors, problems,
-schedule, left_out. total and each of parts count tensors, parameters and bytes, and the tensors of each type (dtypes); a part also has
-file, config, problems (up to 20) and more_problems.";
+--json prints one object: name, layout (diffusers_folder, safetensors, checkpoint), what, whole,
+total, parts, ema_tensors, problems, schedule, left_out. total and each of parts count tensors,
+parameters and bytes, and the tensors of each type (dtypes); a part also has file, config,
+problems (up to 20) and more_problems.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Flags {

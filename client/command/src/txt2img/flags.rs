@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use darkroom_client::OutputFormat;
 
 use crate::failure::Failure;
+use crate::txt2img::reference::ReferenceFlags;
 
 /// A thin client computes nothing: its `--help` leaves out what says how. Given all the same, these flags are refused by name.
 const REMOTE_ONLY: bool = cfg!(not(feature = "local"));
@@ -21,6 +22,8 @@ pub(crate) struct Flags {
     pub(crate) output: OutputFlags,
     #[command(flatten, next_help_heading = "Where to compute")]
     pub(crate) compute: ComputeFlags,
+    #[command(flatten, next_help_heading = "For command lines of the reference's scripts")]
+    pub(crate) reference: ReferenceFlags,
 }
 
 #[derive(Debug, clap::Args)]
@@ -46,6 +49,9 @@ pub(crate) struct PictureFlags {
     /// more than 75 tokens.
     #[arg(long, value_name = "HOW", value_enum)]
     pub(crate) prompt_syntax: Option<PromptSyntax>,
+    /// A LoRA that the server has, or the folder of --loras: NAME, or NAME:WEIGHT with -10 to 10 instead of 1. Up to eight of these flags.
+    #[arg(long = "lora", value_name = "NAME[:WEIGHT]", value_parser = lora)]
+    pub(crate) lora: Vec<Lora>,
     /// Steps of the sampler, 1 to 1000.
     #[arg(long, visible_alias = "ddim-steps", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) steps: Option<u32>,
@@ -110,7 +116,7 @@ pub(crate) struct PictureFlags {
 #[derive(Debug, clap::Args)]
 pub(crate) struct OutputFlags {
     /// Pictures go to DIR/samples/00000.png, counting on from what is there, and the grid to DIR/grid-0000.png. Without it DIR is
-    /// outputs/txt2img-samples, outputs/img2img-samples or outputs/inpainting-samples.
+    /// outputs/txt2img-samples, outputs/img2img-samples, outputs/inpainting-samples or outputs/sweep-samples.
     #[arg(long, value_name = "DIR")]
     pub(crate) outdir: Option<PathBuf>,
     /// How the pictures are saved. Latents go to .npy files.
@@ -159,12 +165,22 @@ pub(crate) struct ComputeFlags {
     /// A folder of textual inversions: each file's name, or the word in it, then stands for it in prompts.
     #[arg(long, visible_alias = "embeddings-dir", value_name = "DIR", hide = REMOTE_ONLY)]
     pub(crate) textual_inversions: Option<PathBuf>,
+    /// A folder of LoRAs (.safetensors) that --lora can name.
+    #[arg(long, visible_alias = "lora-dir", value_name = "DIR", hide = REMOTE_ONLY)]
+    pub(crate) loras: Option<PathBuf>,
     /// Do not sign pictures with the reference's invisible watermark, which those of 256x256 pixels and more get.
     #[arg(long, hide = REMOTE_ONLY)]
     pub(crate) no_watermark: bool,
     /// Do not run the model folder's safety checker, which blacks out what it flags.
     #[arg(long, hide = REMOTE_ONLY)]
     pub(crate) no_safety_check: bool,
+}
+
+/// A LoRA by name, and how much of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Lora {
+    pub(crate) name: String,
+    pub(crate) weight: f64,
 }
 
 /// How prompts are read.
@@ -214,10 +230,8 @@ impl Flags {
             let why = "this darkroom was built without the models: name a server with --server URI";
             return Err(Failure::Usage(why.into()));
         }
-        if self.picture.eta.is_some_and(|eta| eta > 0.0) && self.picture.sampler().is_some_and(|name| name != "ddim") {
-            return Err(Failure::Usage("--eta: only the sampler ddim takes it; add --sampler ddim".into()));
-        }
-        Ok(())
+        self.picture.check_eta(self.picture.sampler())?;
+        self.reference.check()
     }
 
     /// Whether any file is written.
@@ -236,6 +250,7 @@ impl ComputeFlags {
             ("--threads", self.threads.is_some()),
             ("--ema", self.ema),
             ("--textual-inversions", self.textual_inversions.is_some()),
+            ("--loras", self.loras.is_some()),
             ("--no-watermark", self.no_watermark),
             ("--no-safety-check", self.no_safety_check),
         ];
@@ -252,6 +267,14 @@ impl PictureFlags {
             (None, false, true) => Some("dpmpp_2m"),
             (None, false, false) => None,
         }
+    }
+
+    /// Refuses an eta that `sampler` does not take; `None` is the model's own, which the server knows.
+    pub(crate) fn check_eta(&self, sampler: Option<&str>) -> Result<(), Failure> {
+        if self.eta.is_some_and(|eta| eta > 0.0) && sampler.is_some_and(|name| name != "ddim") {
+            return Err(Failure::Usage("--eta: only the sampler ddim takes it; add --sampler ddim".into()));
+        }
+        Ok(())
     }
 }
 
@@ -320,6 +343,18 @@ pub(crate) fn side(text: &str) -> Result<u32, String> {
 fn size(text: &str) -> Result<(u32, u32), String> {
     let (width, height) = text.split_once(['x', 'X']).ok_or("allowed are width and height, such as 1024x768")?;
     Ok((side(width)?, side(height)?))
+}
+
+/// A name, and a weight behind a colon.
+fn lora(text: &str) -> Result<Lora, String> {
+    let (name, weight) = match text.rsplit_once(':') {
+        Some((name, weight)) => (name, weight.parse().unwrap_or(f64::NAN)),
+        None => (text, 1.0),
+    };
+    if name.is_empty() || !(-10.0..=10.0).contains(&weight) {
+        return Err("allowed are a name, or a name and a weight of -10 to 10, such as ink:0.8".into());
+    }
+    Ok(Lora { name: name.to_owned(), weight })
 }
 
 fn scale(text: &str) -> Result<f64, String> {

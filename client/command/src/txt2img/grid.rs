@@ -8,15 +8,15 @@ use image::{ImageFormat, RgbImage};
 /// Black pixels around and between the pictures: `make_grid`'s default.
 const PADDING: u32 = 2;
 
-/// Lays pictures of one size out, `columns` in a row, and encodes the grid as PNG.
-pub(crate) fn encode(pictures: &[&RgbImage], columns: u32) -> anyhow::Result<Vec<u8>> {
-    let grid = compose(pictures, columns).context("the grid is too large for one picture, see --skip-grid")?;
+/// The grid as a file.
+pub(crate) fn png(grid: &RgbImage) -> anyhow::Result<Vec<u8>> {
     let mut file = Cursor::new(Vec::new());
     grid.write_to(&mut file, ImageFormat::Png).context("cannot encode the grid")?;
     Ok(file.into_inner())
 }
 
-fn compose(pictures: &[&RgbImage], columns: u32) -> Option<RgbImage> {
+/// Lays pictures of one size out, `columns` in a row. `None` when that has too many pixels for one picture.
+pub(crate) fn compose(pictures: &[&RgbImage], columns: u32) -> Option<RgbImage> {
     let count = u32::try_from(pictures.len()).ok()?;
     let columns = columns.clamp(1, count.max(1));
     let (width, height) = pictures.first()?.dimensions();

@@ -8,6 +8,8 @@ use darkroom_client::{GenerateRequest, Model, StrengthWay};
 
 use crate::failure::Failure;
 use crate::txt2img::flags::{Flags, share};
+use crate::txt2img::reference::no_folder;
+use crate::txt2img::sweep::Plan;
 
 /// Of the picture and the mask together: more does not fit into a request.
 const MOST_BYTES: u64 = 24 << 20;
@@ -20,7 +22,7 @@ pub(crate) struct Img2img {
     #[command(flatten, next_help_heading = "Picture to begin from")]
     init: InitFlags,
     #[command(flatten)]
-    flags: Flags,
+    pub(crate) flags: Flags,
 }
 
 /// The flags of `darkroom inpaint`.
@@ -31,12 +33,15 @@ pub(crate) struct Inpaint {
     /// What to make anew: a picture that is white there and black elsewhere; grey is in between.
     #[arg(long, visible_alias = "mask", value_name = "FILE", help_heading = "Picture to begin from")]
     mask_image: PathBuf,
+    /// The reference's script goes through a folder; here it is refused with what to say instead.
+    #[arg(long = "indir", value_name = "DIR", hide = true, value_parser = no_folder)]
+    _indir: Option<PathBuf>,
     #[command(flatten)]
-    flags: Flags,
+    pub(crate) flags: Flags,
 }
 
 #[derive(Debug, clap::Args)]
-struct InitFlags {
+pub(crate) struct InitFlags {
     /// The picture: a PNG, JPEG or WebP file. Without --width and --height the result has its size, rounded down to multiples of 32.
     #[arg(long, visible_alias = "init-image", value_name = "FILE")]
     init_img: PathBuf,
@@ -65,6 +70,8 @@ pub(crate) struct Recipe {
     /// Whether the reference's scale for image modification stands in for its scale for text.
     img2img_scale: bool,
     init: Option<Init>,
+    /// What varies, for `darkroom sweep`.
+    pub(crate) sweep: Option<Plan>,
 }
 
 #[derive(Debug)]
@@ -79,6 +86,26 @@ impl Recipe {
     /// `darkroom txt2img`.
     pub(crate) fn txt2img() -> Self {
         Self { outdir: "outputs/txt2img-samples", ..Self::default() }
+    }
+
+    /// `darkroom img2img`.
+    ///
+    /// # Errors
+    /// When the picture cannot be read.
+    pub(crate) fn img2img(init: &InitFlags) -> Result<Self, Failure> {
+        let init = init.read(None)?;
+        Ok(Self {
+            outdir: "outputs/img2img-samples",
+            sampler: Some("ddim"),
+            img2img_scale: true,
+            init: Some(init),
+            sweep: None,
+        })
+    }
+
+    /// `darkroom sweep`: the same with some of it varied.
+    pub(crate) fn swept(self, plan: Plan) -> Self {
+        Self { outdir: "outputs/sweep-samples", sweep: Some(plan), ..self }
     }
 
     /// The request with all that this recipe adds.
@@ -116,9 +143,7 @@ impl Img2img {
     /// # Errors
     /// When the picture cannot be read.
     pub(crate) fn into_parts(self) -> Result<(Flags, Recipe), Failure> {
-        let init = self.init.read(None)?;
-        let recipe =
-            Recipe { outdir: "outputs/img2img-samples", sampler: Some("ddim"), img2img_scale: true, init: Some(init) };
+        let recipe = Recipe::img2img(&self.init)?;
         Ok((self.flags, recipe))
     }
 }

@@ -6,12 +6,13 @@ use anyhow::Context;
 
 use crate::failure::Failure;
 use crate::txt2img::flags::{Flags, PromptFlags};
+use crate::txt2img::sweep::{Plan, Setting};
 
 /// Characters of a prompt that the contract allows.
 const MAX_PROMPT_CHARS: usize = 8192;
 
 /// One request: so many pictures of one prompt, from one seed on, or variations of one seed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Job {
     pub(crate) prompt: String,
     pub(crate) seed: u64,
@@ -20,6 +21,8 @@ pub(crate) struct Job {
     pub(crate) num_images: u32,
     /// The first picture's place among all pictures of this run.
     pub(crate) first: u64,
+    /// What this one has in place of what the flags say, in a sweep.
+    pub(crate) varied: Vec<Setting>,
 }
 
 /// The prompts, from the command line or from a file, each checked.
@@ -64,8 +67,22 @@ pub(crate) fn jobs<'a>(flags: &'a Flags, prompts: &'a [String], max_images: u32)
             let varied = picture.variation_strength.is_some();
             let seed = picture.seed.wrapping_add(if varied { 0 } else { step });
             let variation_seed = picture.variation_seed.map(|seed| seed.wrapping_add(step));
-            Job { prompt: prompt.clone(), seed, variation_seed, num_images, first }
+            Job { prompt: prompt.clone(), seed, variation_seed, num_images, first, varied: Vec::new() }
         })
+    })
+}
+
+/// The requests of a sweep: a picture for each cell, prompt after prompt. All have the same seed, unless that is what varies.
+pub(crate) fn cells<'a>(flags: &'a Flags, prompts: &'a [String], plan: &'a Plan) -> impl Iterator<Item = Job> + 'a {
+    let (seed, variation_seed) = (flags.picture.seed, flags.picture.variation_seed);
+    let cells = prompts.iter().flat_map(move |prompt| (0..plan.cells()).map(move |cell| (prompt, cell)));
+    (0..).zip(cells).map(move |(first, (prompt, cell))| Job {
+        prompt: prompt.clone(),
+        seed,
+        variation_seed,
+        num_images: 1,
+        first,
+        varied: plan.cell(cell),
     })
 }
 

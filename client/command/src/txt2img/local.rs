@@ -21,11 +21,13 @@ impl Services {
             server: server.clone(),
             model: model.clone(),
             textual_inversions: flags.textual_inversions.clone(),
+            loras: flags.loras.clone(),
             ..Default::default()
         });
         let denoiser = darkroom_denoiser::start(darkroom_denoiser::Config {
             server: server.clone(),
             model: model.clone(),
+            loras: flags.loras.clone(),
             ..Default::default()
         });
         let vae = darkroom_vae::start(vae_config(flags, server.clone(), model));

@@ -3,25 +3,27 @@
 use std::io::Write;
 use std::path::Path;
 
-use darkroom_client::{Code, Error, Event, Hires, Picture, PromptSyntax, Rng, SafetyVerdict, Variation};
+use darkroom_client::{Code, Error, Event, Hires, Lora, Picture, PromptSyntax, Rng, SafetyVerdict, Variation};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, describe};
+use crate::txt2img::sweep::Setting;
 
 /// The part of `--help` that explains `--json`.
 pub(crate) const JSON_EVENTS: &str = "\
 With --json each line of standard output is an object whose \"event\" says what happened:
   queued        position, estimated_seconds (null when unknown)
   started       model, width, height, num_images, seed, sampler, num_inference_steps, guidance_scale, eta, clip_skip,
-                sigma_spacing, rng, prompt_syntax; null where there is none: variation (seed, strength), hires (width, height, strength), strength
+                sigma_spacing, rng, prompt_syntax, loras (name, weight); null where there is none: variation (seed, strength), hires (width, height, strength), strength
   step          image_index, step, of; preview: the path, where one was saved
   image         image_index, seed, path (null with --skip-save), media_type, width, height, parameters,
                 safety: not_checked, passed or flagged
   image_failed  image_index, seed, code, message
   completed     images, failed, seconds (queue, text_encoder, denoiser, vae, total), warnings (field, message)
-  grid          path
+  grid          path; of a sweep also prompt
   failed        code, message, fields (field, message), retry_seconds: the server's or the connection's error
-All but the last two also have request_id. There is a started and a completed for each prompt.";
+All but the last two also have request_id. There is a started and a completed for each prompt; in a sweep for each picture, and there
+all but the last two also have cell, an object of what varies: {\"scale\":1.5,\"sampler\":\"plms\"}.";
 
 /// Standard output in one of its two forms.
 #[derive(Debug, Clone, Copy)]
@@ -34,11 +36,20 @@ impl Report {
         Self { json }
     }
 
-    /// An event of the server, with the path of the file that came of it.
-    pub(crate) fn event(self, request_id: &str, event: &Event, path: Option<&Path>) -> Result<(), Failure> {
+    /// An event of the server, with the path of the file that came of it and what is varied in its picture.
+    pub(crate) fn event(
+        self,
+        request_id: &str,
+        event: &Event,
+        path: Option<&Path>,
+        varied: &[Setting],
+    ) -> Result<(), Failure> {
         if self.json {
             let Some(mut object) = object(event, path) else { return Ok(()) };
             object["request_id"] = request_id.into();
+            if !varied.is_empty() {
+                object["cell"] = Setting::object(varied);
+            }
             return print(object);
         }
         match (event, path) {
@@ -47,9 +58,13 @@ impl Report {
         }
     }
 
-    /// The grid was saved.
-    pub(crate) fn grid(self, path: &Path) -> Result<(), Failure> {
-        if self.json { print(json!({ "event": "grid", "path": path })) } else { print(path.display()) }
+    /// The grid was saved: of all pictures, or of one prompt's.
+    pub(crate) fn grid(self, path: &Path, prompt: Option<&str>) -> Result<(), Failure> {
+        match prompt {
+            _ if !self.json => print(path.display()),
+            None => print(json!({ "event": "grid", "path": path })),
+            Some(prompt) => print(json!({ "event": "grid", "path": path, "prompt": prompt })),
+        }
     }
 
     /// The run ended with an error of the server or the connection. Plain output says it on standard error alone.
@@ -100,6 +115,11 @@ fn object(event: &Event, path: Option<&Path>) -> Option<Value> {
                 PromptSyntax::Plain => "plain",
                 PromptSyntax::Weighted => "weighted",
             },
+            "loras": settings
+                .loras
+                .iter()
+                .map(|Lora { name, weight }| json!({ "name": name, "weight": weight }))
+                .collect::<Vec<_>>(),
             "hires": settings.hires.map(|Hires { width, height, strength }| {
                 json!({ "width": width, "height": height, "strength": strength })
             }),

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 
 use crate::failure::Failure;
 use crate::service::Service;
@@ -26,15 +27,15 @@ pub(crate) fn plan(flags: &Flags) -> Vec<Process> {
     let model_flags = model_flags(flags);
     let stage = |service, name: &str, offset| process(flags, service, name.to_owned(), offset, model_flags.clone());
     let mut text_encoder = stage(Service::TextEncoder, "text encoder", 1);
-    if let Some(folder) = &flags.textual_inversions {
-        let mut named = OsString::from("--textual-inversions=");
-        named.push(folder);
-        text_encoder.flags.push(named);
-    }
+    text_encoder.flags.extend(folder_flag("textual-inversions", flags.textual_inversions.as_deref()));
+    let loras = folder_flag("loras", flags.loras.as_deref());
+    text_encoder.flags.extend(loras.clone());
     let mut fleet = vec![text_encoder, stage(Service::Vae, "vae", 2)];
     for number in 1..=flags.denoisers {
         let name = if flags.denoisers == 1 { "denoiser".to_owned() } else { format!("denoiser {number}") };
-        fleet.push(stage(Service::Denoiser, &name, 2 + number));
+        let mut denoiser = stage(Service::Denoiser, &name, 2 + number);
+        denoiser.flags.extend(loras.clone());
+        fleet.push(denoiser);
     }
     let addresses = |service| {
         let addresses =
@@ -96,6 +97,12 @@ fn model_flags(flags: &Flags) -> Vec<OsString> {
     settings.into_iter().flatten().collect()
 }
 
+fn folder_flag(name: &str, folder: Option<&Path>) -> Option<OsString> {
+    let mut flag = OsString::from(format!("--{name}="));
+    flag.push(folder?);
+    Some(flag)
+}
+
 fn flag(name: &str, value: String) -> OsString {
     format!("--{name}={value}").into()
 }
@@ -114,17 +121,17 @@ mod tests {
 
     #[test]
     fn each_process_has_its_ports_and_the_orchestrator_knows_all() {
-        let line =
-            ["up", "--denoisers", "2", "--port-base", "9000", "--precision", "full", "--textual-inversions", "words"];
-        let fleet = plan(&Line::parse_from(line).flags);
+        let line = "up --denoisers 2 --port-base 9000 --precision full --textual-inversions words --loras styles";
+        let fleet = plan(&Line::parse_from(line.split(' ')).flags);
         let names: Vec<(&str, u16)> =
             fleet.iter().map(|process| (process.name.as_str(), process.grpc.port())).collect();
         let expected =
             [("text encoder", 9001), ("vae", 9002), ("denoiser 1", 9003), ("denoiser 2", 9004), ("orchestrator", 9000)];
         assert_eq!(names, expected);
         assert!(fleet[0].flags.contains(&"--precision=f32".into()));
-        let named = |process: &Process| process.flags.contains(&"--textual-inversions=words".into());
-        assert_eq!(fleet.iter().map(named).collect::<Vec<_>>(), [true, false, false, false, false]);
+        let with = |flag: &str| fleet.iter().map(|process| process.flags.contains(&flag.into())).collect::<Vec<_>>();
+        assert_eq!(with("--textual-inversions=words"), [true, false, false, false, false]);
+        assert_eq!(with("--loras=styles"), [true, false, true, true, false]);
         assert!(fleet[4].flags.contains(&"--denoisers=127.0.0.1:9003,127.0.0.1:9004".into()));
         assert!(ready_line(&fleet).starts_with("ready: http://127.0.0.1:9000 (text encoder 127.0.0.1:9001, "));
     }

@@ -1,11 +1,12 @@
 //! A denoiser with the embedded model, and how tests call it.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use darkroom_denoiser::{Config, start};
 use darkroom_proto::v1::denoise_event::Event;
 use darkroom_proto::v1::denoiser_client::DenoiserClient;
-use darkroom_proto::v1::{DenoiseFinished, DenoiseRequest, DenoiseStep, Tensor};
+use darkroom_proto::v1::{DenoiseFinished, DenoiseRequest, DenoiseStep, Lora, Tensor};
 use darkroom_samplers::Sampler;
 use darkroom_service_kit::{ServerConfig, ServiceHandle};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -59,7 +60,17 @@ pub(crate) fn request(seed: u64, steps: u32) -> DenoiseRequest {
         sigma_spacing: String::new(),
         rng: 0,
         variation: None,
+        loras: Vec::new(),
     }
+}
+
+/// LoRAs of the embedded model.
+pub(crate) fn golden_loras() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/loras/files")
+}
+
+pub(crate) fn lora(name: &str, weight: Option<f64>) -> Lora {
+    Lora { name: name.to_owned(), weight }
 }
 
 /// Evaluations, steps and the end of a call.

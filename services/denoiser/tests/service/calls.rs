@@ -42,7 +42,11 @@ async fn a_stream_tells_acceptance_steps_previews_and_latents() {
 
 #[tokio::test]
 async fn requests_of_all_kinds_share_batches_and_get_the_bytes_they_get_alone() {
-    let (handle, mut client) = serve_with(Config { max_batch: Some(16), ..Config::default() }).await;
+    let config = Config { max_batch: Some(16), loras: Some(golden_loras()), ..Config::default() };
+    let (handle, mut client) = serve_with(config).await;
+    let names = client.get_info(GetInfoRequest {}).await.unwrap().into_inner().loras;
+    let names: Vec<_> = names.into_iter().map(|file| file.name).collect();
+    assert_eq!(names, ["every layer", "flat", "flat before", "flat peft"]);
     let mut requests = kinds();
     assert!(requests.len() >= 8);
     // A prompt of two chunks among prompts of one.
@@ -50,6 +54,11 @@ async fn requests_of_all_kinds_share_batches_and_get_the_bytes_they_get_alone() 
     requests.push(DenoiseRequest { prompt_embeds: long(3.0), negative_prompt_embeds: long(4.0), ..request(99, 20) });
     // And one whose negative prompt is the shorter one.
     requests.push(DenoiseRequest { prompt_embeds: long(5.0), ..request(98, 20) });
+    // And some with LoRAs, which change the UNet for their own rows alone.
+    let with = |loras: &[(&str, f64)]| loras.iter().map(|(name, weight)| lora(name, Some(*weight))).collect();
+    requests.push(DenoiseRequest { loras: with(&[("flat", 1.0)]), ..request(97, 20) });
+    requests.push(DenoiseRequest { loras: with(&[("flat", -0.5), ("every layer", 0.8)]), ..request(96, 15) });
+    requests.push(DenoiseRequest { loras: with(&[("flat", 1.0)]), ..request(95, 10) });
     let mut alone = Vec::new();
     for request in &requests {
         alone.push(denoise(&mut client, request.clone()).await.unwrap().2.latents);
@@ -189,6 +198,7 @@ async fn refusals_name_the_field_the_value_and_the_range() {
             DenoiseRequest { negative_prompt_embeds: None, ..base() },
             "negative_prompt_embeds: guidance_scale 2 needs them; only exactly 1 does not",
         ),
+        (DenoiseRequest { loras: vec![lora("ink", None)], ..base() }, "loras: \"ink\" is not known, none was loaded"),
         (
             DenoiseRequest { guidance_scale: 1.0, ..base() },
             "negative_prompt_embeds: they are not used at guidance_scale 1; leave them out",

@@ -60,6 +60,25 @@ async fn a_request_resumed_at_any_checkpoint_on_another_worker_ends_with_the_sam
 }
 
 #[tokio::test]
+async fn a_request_with_loras_goes_on_elsewhere_with_the_same() {
+    let with_loras = || Config { loras: Some(golden_loras()), ..Config::default() };
+    let (_one, mut client) = serve_with(with_loras()).await;
+    let (_other, mut elsewhere) = serve_with(with_loras()).await;
+    let loras = vec![lora("flat", Some(0.5)), lora("every layer", None)];
+    let asked = DenoiseRequest { loras, sampler: "euler_a".to_owned(), ..request(1, 5) };
+    let whole = events(&mut client, asked.clone()).await;
+    let plain = events(&mut client, DenoiseRequest { loras: Vec::new(), ..asked.clone() }).await;
+    assert_ne!(latents(&whole), latents(&plain));
+    let checkpoints = checkpoints(&whole);
+    assert!(!checkpoints.is_empty());
+    for checkpoint in checkpoints {
+        let at = checkpoint.evaluation;
+        let rest = events(&mut elsewhere, DenoiseRequest { resume_from: Some(checkpoint), ..asked.clone() }).await;
+        assert_eq!(latents(&rest), latents(&whole), "resumed at {at}");
+    }
+}
+
+#[tokio::test]
 async fn a_checkpoint_that_does_not_fit_is_refused_by_name() {
     let (_handle, mut client) = serve().await;
     let request = DenoiseRequest { sampler: "euler_a".to_owned(), ..request(1, 6) };

@@ -96,7 +96,7 @@ impl<M: DenoiseModel> Batch<M> {
     fn admit(&mut self, now: Instant) {
         loop {
             let (slots, model) = (&self.slots, &self.model);
-            let cost = |next: &Submission| next.request.cost(|tokens| model.context_bytes(tokens));
+            let cost = |next: &Submission| next.request.cost(model);
             let joining = self.queue.with(|waiting| waiting.pop_fitting(|next| slots.fits(&cost(next))));
             let Some(entry) = joining else { return };
             let cost = cost(&entry.item);

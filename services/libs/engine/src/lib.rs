@@ -46,7 +46,7 @@ pub use load::Load;
 pub use model::{DenoiseModel, NoiseSource, Row};
 pub use observer::{Observer, Unobserved, WasteReason};
 pub use owner::Loaded;
-pub use request::{DenoiseRequest, Finished, Guidance, Step};
+pub use request::{Adapter, DenoiseRequest, Finished, Guidance, Step};
 pub use search::BatchSearch;
 pub use slots::{Budget, Cost, LatentSize, Used};
 pub use step_times::StepTime;

@@ -20,6 +20,7 @@ pub(crate) struct Member<C> {
     resumed_at: usize,
     prompt: C,
     guidance: Option<(C, f32)>,
+    embedded_guidance: Option<f32>,
     preview_every: usize,
     pace: CheckpointPace,
     told_draining: bool,
@@ -49,10 +50,10 @@ impl<C> Member<C> {
         let resumed_at = request.resume_from.as_ref().map_or(0, |checkpoint| checkpoint.evaluation);
         // The noise source is the caller's code: it is guarded as the model is.
         let prepared = guarded(|| -> Result<_, RunError> {
-            let prompt = model.prepare(&request.prompt_embeds, tokens)?;
+            let prompt = model.prepare(&request.prompt_embeds, tokens, &request.adapters)?;
             let guidance = match &request.guidance {
                 Some(Guidance { tokens, negative_prompt_embeds, scale }) => {
-                    Some((model.prepare(negative_prompt_embeds, *tokens)?, *scale as f32))
+                    Some((model.prepare(negative_prompt_embeds, *tokens, &request.adapters)?, *scale as f32))
                 }
                 None => None,
             };
@@ -70,6 +71,7 @@ impl<C> Member<C> {
                 run,
                 prompt,
                 guidance,
+                embedded_guidance: request.embedded_guidance.map(|scale| scale as f32),
                 preview_every: request.preview_every,
                 told_draining: false,
                 events,
@@ -116,7 +118,8 @@ impl<C> Member<C> {
     /// Its rows of the model's batch: the unconditional one first.
     pub(crate) fn rows(&self) -> impl Iterator<Item = Row<'_, C>> {
         let (latents, outputs, timestep) = (self.run.input(), self.run.elements(), self.run.timestep());
-        let row = move |context| Row { latents, outputs, timestep, context };
+        let guidance_scale = self.embedded_guidance;
+        let row = move |context| Row { latents, outputs, timestep, context, guidance_scale };
         self.guidance.iter().map(|(negative, _)| negative).chain([&self.prompt]).map(row)
     }
 

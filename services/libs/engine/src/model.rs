@@ -1,6 +1,7 @@
 //! What the engine asks of a denoising model and of a source of noise. It knows no tensors: slices go in, vectors come out.
 
 use crate::error::ModelError;
+use crate::request::Adapter;
 use crate::slots::LatentSize;
 
 /// A UNet, seen from the engine. It lives on one thread, where it was made.
@@ -8,14 +9,22 @@ pub trait DenoiseModel {
     /// What the model prepares once for a prompt and uses at every evaluation, such as text keys and values.
     type Context;
 
-    /// Prepares `tokens` prompt embeddings, row-major.
+    /// Prepares `tokens` prompt embeddings, row-major, of a request with these adapters: rows that have the context have them too.
     ///
     /// # Errors
     /// What the model says; the request ends with it.
-    fn prepare(&mut self, prompt_embeds: &[f32], tokens: usize) -> Result<Self::Context, ModelError>;
+    fn prepare(
+        &mut self,
+        prompt_embeds: &[f32],
+        tokens: usize,
+        adapters: &[Adapter],
+    ) -> Result<Self::Context, ModelError>;
 
     /// Memory that a prepared prompt of so many tokens takes, or a little more: what a request is charged before it is let in.
     fn context_bytes(&self, tokens: usize) -> usize;
+
+    /// Memory that adapters take while a request uses them, or a little more.
+    fn adapter_bytes(&self, adapters: &[Adapter]) -> usize;
 
     /// Predicts the noise in each row: `outputs` of each row, in the order of the rows.
     ///
@@ -35,6 +44,8 @@ pub struct Row<'a, C> {
     pub timestep: f32,
     /// The prepared prompt.
     pub context: &'a C,
+    /// The guidance scale, for a model that looks at it.
+    pub guidance_scale: Option<f32>,
 }
 
 /// A request's own sequence of unit normal draws.

@@ -8,7 +8,7 @@ use crate::checkpoint::Checkpoint;
 use crate::events::Sender;
 use crate::given::Given;
 use crate::load::Remaining;
-use crate::model::NoiseSource;
+use crate::model::{DenoiseModel, NoiseSource};
 use crate::run;
 use crate::slots::{Cost, LatentSize};
 use crate::waiting::Abandon;
@@ -25,8 +25,12 @@ pub struct DenoiseRequest {
     pub tokens: usize,
     /// `[tokens, width]`, row-major.
     pub prompt_embeds: Vec<f32>,
-    /// `None` leaves the unconditional half out: a guidance scale of exactly 1.
+    /// What changes the model for this request alone.
+    pub adapters: Vec<Adapter>,
+    /// `None` leaves the unconditional half out: a guidance scale of exactly 1, or a model that looks at the scale itself.
     pub guidance: Option<Guidance>,
+    /// The scale, for a model that looks at it.
+    pub embedded_guidance: Option<f64>,
     /// What it begins from and keeps to besides noise.
     pub given: Given,
     /// The initial latents and all later noise.
@@ -35,6 +39,15 @@ pub struct DenoiseRequest {
     pub preview_every: usize,
     /// Go on from here instead of the start. Everything else is as in the request that it was made of.
     pub resume_from: Option<Checkpoint>,
+}
+
+/// A change of the model by its name, such as a LoRA, and how much of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adapter {
+    /// As the model knows it.
+    pub name: String,
+    /// 1 is all of it.
+    pub weight: f64,
 }
 
 /// What guided requests compute besides the prompt.
@@ -48,13 +61,14 @@ pub struct Guidance {
 }
 
 impl DenoiseRequest {
-    /// What it takes to run, where prepared prompts take `context_bytes` of their tokens. Texts that requests share are charged to
-    /// each.
-    pub(crate) fn cost(&self, context_bytes: impl Fn(usize) -> usize) -> Cost {
+    /// What it takes to run on `model`. Texts and adapters that requests share are charged to each.
+    pub(crate) fn cost<M: DenoiseModel>(&self, model: &M) -> Cost {
         let rows = self.rows();
         let held = run::held_bytes(&self.plan, self.elements(), &self.given, rows);
+        let held = held.saturating_add(model.adapter_bytes(&self.adapters));
         let texts = [Some(self.tokens), self.guidance.as_ref().map(|guidance| guidance.tokens)];
-        let bytes = texts.into_iter().flatten().map(context_bytes).fold(held, usize::saturating_add);
+        let bytes =
+            texts.into_iter().flatten().map(|tokens| model.context_bytes(tokens)).fold(held, usize::saturating_add);
         Cost { size: self.size, rows, bytes }
     }
 

@@ -35,9 +35,9 @@ pub enum Residual<'a> {
 /// A bias that changes from one group of rows to the next, such as the time embedding of each picture of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupBias<'a> {
-    /// `[groups, n]`, row-major.
+    /// `[groups, n]`, row-major; for gated weights each group's values first, then its gates'.
     pub values: &'a [f32],
-    /// Rows of the output that share a bias.
+    /// Rows of the output that share a bias; one is another matrix that is added to the sums.
     pub rows_per_group: usize,
 }
 
@@ -47,7 +47,7 @@ pub struct GroupBias<'a> {
 pub struct Epilogue<'a> {
     /// One value an output column; for gated weights the values' first, then the gates'.
     pub bias: Option<&'a [f32]>,
-    /// Added beside the bias (not with gated weights).
+    /// Added beside the bias.
     pub group_bias: Option<GroupBias<'a>>,
     /// Applied to the biased sum.
     pub activation: Activation,
@@ -75,10 +75,9 @@ impl<'a> Finish<'a> {
         assert!(bias.is_none_or(|bias| bias.len() == weights.n), "bias of {}", weights.n);
         if let Some(GroupBias { values, rows_per_group }) = group_bias {
             assert!(
-                rows_per_group > 0 && values.len() >= rows.div_ceil(rows_per_group) * width,
+                rows_per_group > 0 && values.len() >= rows.div_ceil(rows_per_group) * weights.n,
                 "a bias for every group"
             );
-            assert!(weights.columns == Columns::Plain, "gated weights take no group bias");
         }
         assert!(
             weights.columns == Columns::Plain || activation == Activation::Identity,
@@ -119,7 +118,8 @@ impl<'a> Finish<'a> {
                     match self.columns {
                         Columns::Plain => self.put::<A>(A::V::load(sums), row, column, count),
                         Columns::Gated => {
-                            self.store::<A>(self.gated::<A>(sums, columns, column, count), row, column, count);
+                            let value = self.gated::<A>(sums, columns, row, column, count);
+                            self.store::<A>(value, row, column, count);
                         }
                     }
                 }
@@ -172,14 +172,19 @@ impl<'a> Finish<'a> {
     /// # Safety
     /// As [`Finish::put`], for sums in a tile; the gates lie `half` sums after their values.
     #[inline(always)]
-    unsafe fn gated<A: Arch>(&self, sums: *const f32, half: usize, column: usize, count: usize) -> A::V {
-        // SAFETY: `count` values and gates are in the tile; the bias holds `width` of each.
+    unsafe fn gated<A: Arch>(&self, sums: *const f32, half: usize, row: usize, column: usize, count: usize) -> A::V {
+        // SAFETY: `count` values and gates are in the tile; the biases hold `width` of each.
         unsafe {
             let mut value = load::<A, f32>(sums, count);
             let mut gate = load::<A, f32>(sums.add(half), count);
             if let Some(bias) = self.bias {
                 value = value.add(load::<A, f32>(bias.as_ptr().add(column), count));
                 gate = gate.add(load::<A, f32>(bias.as_ptr().add(self.width + column), count));
+            }
+            if let Some(GroupBias { values, rows_per_group }) = self.group_bias {
+                let group = values.as_ptr().add(row / rows_per_group * 2 * self.width);
+                value = value.add(load::<A, f32>(group.add(column), count));
+                gate = gate.add(load::<A, f32>(group.add(self.width + column), count));
             }
             // What is rounded to bf16 next needs no seven digits.
             let gelu = match self.target.start {

@@ -103,25 +103,30 @@ proptest! {
 
     #[test]
     fn geglu_multiplies_values_by_gelu_of_their_gates(
-        m in 1_usize..20, k in 1_usize..40, half in 1_usize..90, arithmetic in precision(), output in precision(), seed: u64,
+        m in 1_usize..20, k in 1_usize..40, half in 1_usize..90, arithmetic in precision(), output in precision(),
+        rows_per_group in 0_usize..4, seed: u64,
     ) {
         let n = 2 * half;
         let input = Tensor::noise(m * k, seed, arithmetic);
         let weights = noise(n * k, seed ^ 1);
         let bias = noise(n, seed ^ 2);
+        let groups = noise(m * n, seed ^ 3);
         for isa in Isa::available() {
             let packed = PackedWeights::geglu(isa, arithmetic, &weights, n, k);
             let mut out = Tensor::zeros(m * half, output);
-            let epilogue = Epilogue { bias: Some(&bias), ..Epilogue::default() };
+            let group_bias = (rows_per_group > 0).then_some(GroupBias { values: &groups, rows_per_group });
+            let epilogue = Epilogue { bias: Some(&bias), group_bias, ..Epilogue::default() };
             gemm(input.matrix(m, k, k), &packed, &epilogue, &mut out.matrix_mut(m, half, half));
             for row in 0..m {
                 for column in 0..half {
                     let (value, value_scale) = dot(&input, row * k, &weights[column * k..][..k], arithmetic);
                     let (gate, gate_scale) = dot(&input, row * k, &weights[(half + column) * k..][..k], arithmetic);
                     let (value, gate) = (value + f64::from(bias[column]), gate + f64::from(bias[half + column]));
+                    let group = |at: usize| row.checked_div(rows_per_group).map_or(0.0, |group| f64::from(groups[group * n + at]));
+                    let (value, gate) = (value + group(column), gate + group(half + column));
                     // For results in bf16 GELU is good for 1.4e-5.
                     let digits = if output == Precision::Bf16 { 4.0 } else { 1.0 };
-                    let scale = digits * (value_scale + 1.0) * (gate_scale + 1.0);
+                    let scale = digits * (value_scale + 2.0) * (gate_scale + 2.0);
                     check(out.get(row * half + column), value * gelu(gate), scale, output, &|| format!("{isa} [{row}, {column}]"));
                 }
             }

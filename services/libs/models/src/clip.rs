@@ -6,8 +6,9 @@
 pub(crate) mod layer;
 
 use crate::LoadError;
-use crate::compute::{Backend, Mask, ModelError, Scope};
+use crate::compute::{Backend, Mask, ModelError, Place, Scope};
 use crate::config::ClipConfig;
+use crate::lora::{Set, Updates};
 use layer::{EncoderLayer, LayerSizes};
 
 /// The text tower.
@@ -16,6 +17,7 @@ pub struct TextEncoder<B: Backend> {
     position_embedding: B::Embedding,
     layers: Vec<EncoderLayer<B>>,
     final_layer_norm: B::LayerNorm,
+    places: Vec<Place>,
 }
 
 impl<B: Backend> TextEncoder<B> {
@@ -40,7 +42,13 @@ impl<B: Backend> TextEncoder<B> {
                 .map(|index| EncoderLayer::load(&scope.enter("encoder.layers").enter(index), sizes))
                 .collect::<Result<_, _>>()?,
             final_layer_norm: scope.layer_norm("final_layer_norm", width, config.layer_norm_eps)?,
+            places: scope.places(),
         })
+    }
+
+    /// The layers that adapters may change.
+    pub(crate) fn places(&self) -> &[Place] {
+        &self.places
     }
 
     /// Token ids `[rows][count]` → embeddings `[rows, count, hidden_size]`.
@@ -50,10 +58,17 @@ impl<B: Backend> TextEncoder<B> {
     ///
     /// # Errors
     /// Whatever the backend reports.
-    pub fn forward(&self, backend: &B, ids: &[Vec<u32>], clip_skip: usize) -> Result<B::Tensor, ModelError> {
+    pub(crate) fn forward(
+        &self,
+        backend: &B,
+        ids: &[Vec<u32>],
+        clip_skip: usize,
+        adapters: Option<&Set<B>>,
+    ) -> Result<B::Tensor, ModelError> {
+        let updates = Updates::same(adapters, ids.len());
         let mut x = backend.embed(&self.token_embedding, &self.position_embedding, ids)?;
         for layer in &self.layers[..self.layers.len().saturating_sub(clip_skip)] {
-            x = layer.forward(backend, &x)?;
+            x = layer.forward(backend, &x, &updates)?;
         }
         backend.layer_norm(&self.final_layer_norm, &x)
     }

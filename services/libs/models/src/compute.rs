@@ -11,10 +11,12 @@ mod error;
 mod options;
 mod outline;
 mod scope;
+mod sites;
 pub mod timed;
 
-pub use backend::{Activation, Backend, ConvGeometry, Epilogue, Margins, Mask, Padding};
+pub use backend::{Activation, Backend, ConvGeometry, Epilogue, Margins, Mask, Padding, Piece};
 pub use error::ModelError;
 pub use options::{ComputeOptions, Device, Precision, UnknownDevice, UnknownPrecision};
 pub(crate) use outline::{Nothing, Outline};
 pub use scope::Scope;
+pub(crate) use sites::{Place, Site};

@@ -4,6 +4,7 @@ use darkroom_samplers::ScheduleConfig;
 
 use crate::config::{self, ClipConfig, Defaults};
 use crate::error::LoadError;
+use crate::lora::Layers;
 use crate::source::{LatentRgb, ModelSource};
 use crate::tokenizer::Tokenizer;
 use crate::weights::{Blob, Dtype, SingleFile, read_tensors};
@@ -46,6 +47,32 @@ pub fn clip_tokenizer() -> Result<Tokenizer, LoadError> {
 /// The tokenizer of a `tokenizer.json`.
 pub fn tokenizer(json: &[u8], length: usize, rows: usize) -> Result<Tokenizer, LoadError> {
     Tokenizer::from_json(&blob(json), &clip(length, rows))
+}
+
+/// The embedded model's layers that LoRAs may change.
+pub struct AdaptedLayers(Layers);
+
+/// What a LoRA adds to one layer.
+pub struct AdaptedLayer {
+    pub rank: usize,
+    pub scale: f32,
+    /// Values that go into an output of the first factor.
+    pub inputs: usize,
+    pub outputs: usize,
+    pub down: Vec<f32>,
+    pub up: Vec<f32>,
+}
+
+impl AdaptedLayers {
+    /// Of both networks.
+    pub fn pocket() -> Result<Self, LoadError> {
+        Layers::of(&ModelSource::resolve(None, Default::default())?).map(Self)
+    }
+
+    /// Reads a LoRA's file.
+    pub fn read(&self, file: &[u8]) -> Result<Vec<AdaptedLayer>, LoadError> {
+        self.0.fuzzed(&blob(file))
+    }
 }
 
 /// `defaults.json`.

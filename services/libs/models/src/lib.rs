@@ -16,6 +16,7 @@ pub mod fuzzing;
 pub mod inspect;
 pub mod inversion;
 mod left_out;
+pub mod lora;
 mod network;
 pub mod noise;
 mod outline;

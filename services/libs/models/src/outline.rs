@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::clip::TextEncoder;
-use crate::compute::{Nothing, Outline, Scope};
+use crate::compute::{Nothing, Outline, Place, Scope};
 use crate::config::{ClipConfig, UNetConfig, VaeConfig, VisionConfig};
 use crate::error::LoadError;
 use crate::safety::concepts::Concepts;
@@ -35,6 +35,18 @@ pub(crate) fn safety_checker(config: &VisionConfig) -> Result<Shapes, LoadError>
         VisionTower::load(scope, config)?;
         Concepts::load(scope, config.projection_dim).map(drop)
     })
+}
+
+/// The UNet's layers that adapters may change.
+pub(crate) fn unet_places(config: &UNetConfig) -> Result<Vec<Place>, LoadError> {
+    let outline = Outline::default();
+    Ok(Unet::load(&Scope::outline(&Nothing, &outline), config)?.places().to_vec())
+}
+
+/// The text encoder's layers that adapters may change.
+pub(crate) fn text_encoder_places(config: &ClipConfig) -> Result<Vec<Place>, LoadError> {
+    let outline = Outline::default();
+    Ok(TextEncoder::load(&Scope::outline(&Nothing, &outline), config, &[])?.places().to_vec())
 }
 
 fn outline(build: impl FnOnce(&Scope<'_, Nothing>) -> Result<(), LoadError>) -> Result<Shapes, LoadError> {

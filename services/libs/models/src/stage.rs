@@ -3,6 +3,7 @@
 //! Object-safe traits, one a stage and one for what looks at pictures, and the functions that load them. No tensor type, backend or configuration passes
 //! through here, so a service is the same whatever computes. A model is owned by one thread, which calls it with `&mut`.
 
+mod adapters;
 mod context;
 mod safety;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod texts;
 mod unet;
 mod vae;
 
+use crate::lora::Loras;
 use crate::weights::{Weights, revision_with};
 
 pub use crate::compute::timed::{LayerGroup, Timings};
@@ -21,7 +23,7 @@ pub use context::Context;
 pub use safety::{SafetyModel, SafetyScores, load_safety_checker};
 pub use text_encoder::{TextEncoderModel, load_text_encoder, load_text_encoder_timed, load_text_encoder_with};
 pub use texts::TextMemory;
-pub use unet::{UnetModel, UnetRow, load_unet, load_unet_timed};
+pub use unet::{UnetModel, UnetRow, load_unet, load_unet_timed, load_unet_with};
 pub use vae::{Posterior, VaeModel, load_vae, load_vae_timed};
 
 /// What is common to the models of all stages.
@@ -50,6 +52,14 @@ pub struct Identity {
 impl Identity {
     fn new(weights: &Weights, options: &ComputeOptions) -> Self {
         Self { revision: weights.revision(), precision: options.precision.on(options.device), device: options.device }
+    }
+
+    /// Of a model with adapters, which its revision covers.
+    fn with_loras(mut self, loras: &Loras) -> Self {
+        if !loras.is_empty() {
+            self.revision = self.revision_with(&loras.digest());
+        }
+        self
     }
 
     /// The revision of this model together with `settings` that decide what becomes of its results.

@@ -13,8 +13,9 @@ mod transformer;
 mod up;
 
 use crate::LoadError;
-use crate::compute::{Activation, Backend, ConvGeometry, Epilogue, ModelError, Scope};
+use crate::compute::{Activation, Backend, ConvGeometry, Epilogue, ModelError, Place, Scope};
 use crate::config::UNetConfig;
+use crate::lora::{Adapted, Set, Updates};
 use down::DownBlock;
 use mid::MidBlock;
 use text::TextProjections;
@@ -22,18 +23,19 @@ use time::TimeEmbedding;
 use up::UpBlock;
 
 pub use text::TextContext;
-pub use time::timestep_embedding;
+pub use time::{guidance_scale_embedding, timestep_embedding};
 
 /// The UNet.
 pub struct Unet<B: Backend> {
     time_embedding: TimeEmbedding<B>,
     text_projections: TextProjections<B>,
-    conv_in: B::Conv,
+    conv_in: Adapted<B::Conv>,
     down_blocks: Vec<DownBlock<B>>,
     mid_block: MidBlock<B>,
     up_blocks: Vec<UpBlock<B>>,
     conv_norm_out: B::GroupNorm,
-    conv_out: B::Conv,
+    conv_out: Adapted<B::Conv>,
+    places: Vec<Place>,
 }
 
 impl<B: Backend> Unet<B> {
@@ -46,7 +48,7 @@ impl<B: Backend> Unet<B> {
         let mut text = TextProjections::new(config.cross_attention_dim);
         Ok(Self {
             time_embedding: TimeEmbedding::load(scope, config)?,
-            conv_in: scope.conv("conv_in", (config.in_channels, first), 3, ConvGeometry::same(3))?,
+            conv_in: Adapted::conv(scope, "conv_in", (config.in_channels, first), 3, ConvGeometry::same(3))?,
             down_blocks: (0..config.block_out_channels.len())
                 .map(|level| DownBlock::load(scope, config, level, &mut text))
                 .collect::<Result<_, _>>()?,
@@ -55,9 +57,15 @@ impl<B: Backend> Unet<B> {
                 .map(|index| UpBlock::load(scope, config, index, &mut text))
                 .collect::<Result<_, _>>()?,
             conv_norm_out: scope.group_norm("conv_norm_out", first, config.norm_num_groups, config.norm_eps)?,
-            conv_out: scope.conv("conv_out", (first, config.out_channels), 3, ConvGeometry::same(3))?,
+            conv_out: Adapted::conv(scope, "conv_out", (first, config.out_channels), 3, ConvGeometry::same(3))?,
             text_projections: text,
+            places: scope.places(),
         })
+    }
+
+    /// The layers that adapters may change.
+    pub(crate) fn places(&self) -> &[Place] {
+        &self.places
     }
 
     /// Prompt embeddings `[1, tokens, cross_attention_dim]` → the keys and values that every cross-attention makes of them.
@@ -65,24 +73,38 @@ impl<B: Backend> Unet<B> {
     ///
     /// # Errors
     /// Whatever the backend reports.
-    pub fn context(&self, backend: &B, prompt_embeds: &B::Tensor) -> Result<TextContext<B>, ModelError> {
-        self.text_projections.project(backend, prompt_embeds)
+    pub(crate) fn context(
+        &self,
+        backend: &B,
+        prompt_embeds: &B::Tensor,
+        adapters: Option<&Set<B>>,
+    ) -> Result<TextContext<B>, ModelError> {
+        self.text_projections.project(backend, prompt_embeds, &Updates::same(adapters, 1))
     }
 
-    /// Latents `[rows, in_channels, h, w]` → predicted noise `[rows, out_channels, h, w]`, for any `h` and `w`.
+    /// Whether [`Self::forward`] looks at guidance scales.
+    pub(crate) fn embeds_guidance(&self) -> bool {
+        self.time_embedding.embeds_guidance()
+    }
+
+    /// Latents `[rows, in_channels, h, w]` → predicted noise `[rows, out_channels, h, w]`, for any `h` and `w`. Each row has the text and
+    /// the adapters of its own request, which its text was prepared with too.
     ///
     /// # Errors
     /// Whatever the backend reports.
-    pub fn forward(
+    pub(crate) fn forward(
         &self,
         backend: &B,
         latents: &B::Tensor,
-        timesteps: &[f32],
+        (timesteps, guidance_scales): (&[f32], &[f32]),
         contexts: &[&TextContext<B>],
+        adapters: &[Option<&Set<B>>],
     ) -> Result<B::Tensor, ModelError> {
-        let conditions = Conditions { time: self.time_embedding.forward(backend, timesteps)?, texts: contexts };
+        let updates = Updates::of(adapters);
+        let time = self.time_embedding.forward(backend, timesteps, guidance_scales, &updates)?;
+        let conditions = Conditions { time, texts: contexts, updates };
 
-        let mut skips = vec![backend.conv2d(&self.conv_in, latents, Epilogue::none())?];
+        let mut skips = vec![conditions.updates.conv2d(backend, &self.conv_in, latents, Epilogue::none())?];
         for block in &self.down_blocks {
             block.forward(backend, &mut skips, &conditions)?;
         }
@@ -92,16 +114,18 @@ impl<B: Backend> Unet<B> {
             x = block.forward(backend, x, &mut skips, &conditions)?;
         }
         let x = backend.group_norm(&self.conv_norm_out, &x, Activation::Silu)?;
-        backend.conv2d(&self.conv_out, &x, Epilogue::none())
+        conditions.updates.conv2d(backend, &self.conv_out, &x, Epilogue::none())
     }
 }
 
 /// What a forward pass is conditioned on, a row a picture.
-struct Conditions<'a, B: Backend> {
+pub(crate) struct Conditions<'a, B: Backend> {
     /// SiLU of the time embedding: tokens `[rows, 1, 4 · first channels]`. Every residual block reads it so.
     time: B::Tensor,
     /// The text of each row.
     texts: &'a [&'a TextContext<B>],
+    /// What its adapters add to the layers' products.
+    updates: Updates<'a, B>,
 }
 
 /// The down blocks push as many skip connections as the up blocks pop.

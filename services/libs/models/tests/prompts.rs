@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use darkroom_models::inversion::Inversions;
+use darkroom_models::lora::Loras;
 use darkroom_models::prompt::{Prompt, PromptError};
 use darkroom_models::source::{ModelSource, SourceOptions};
 use darkroom_models::stage::{ComputeOptions, Precision, load_text_encoder_with};
@@ -104,7 +105,7 @@ impl Tower {
         let vocabulary = source.text_encoder_config().unwrap().vocab_size;
         Self {
             tokenizer: source.tokenizer().unwrap().with_inversions(inversions, vocabulary).unwrap(),
-            model: load_text_encoder_with(&source, &options, inversions).unwrap(),
+            model: load_text_encoder_with(&source, &options, inversions, &Loras::default()).unwrap(),
         }
     }
 

@@ -166,6 +166,7 @@ impl ImageTask {
             rng: job.rng.into(),
             variation: job.image_variation(pass.index),
             init: pass.init.clone(),
+            loras: job.lora_messages(),
         }
     }
 }

@@ -40,6 +40,10 @@ pub(crate) fn full() -> Status {
     status::exhausted("all 8 places in the queue are taken", Duration::from_millis(20))
 }
 
+fn loras() -> Vec<LoraFile> {
+    ["flat", "ink"].map(|name| LoraFile { name: name.into(), digest: name.into() }).into()
+}
+
 pub(crate) fn text_info() -> TextEncoderInfo {
     TextEncoderInfo {
         stage: stage_info(),
@@ -48,6 +52,7 @@ pub(crate) fn text_info() -> TextEncoderInfo {
         num_layers: 2,
         max_windows: 3,
         textual_inversions: vec!["<cat-toy>".into()],
+        loras: loras(),
     }
 }
 
@@ -72,6 +77,8 @@ pub(crate) fn denoiser_info() -> DenoiserInfo {
         batch_pixels: 2 * 2 * 8 * 8,
         sampler_costs: Vec::new(),
         inpainting: false,
+        embedded_guidance: false,
+        loras: loras(),
     }
 }
 
@@ -106,11 +113,13 @@ pub(crate) fn job() -> Job {
         sampler: "plms".into(),
         num_inference_steps: 4,
         guidance_scale: 7.5,
+        embedded_guidance: false,
         eta: 0.0,
         sigma_spacing: String::new(),
         rng: Rng::Cpu,
         variation: None,
         hires: None,
+        loras: Vec::new(),
         clip_skip: 0,
         preview_every: 0,
         output: Output::Picture(Format::Png),
@@ -142,6 +151,8 @@ pub(crate) struct Behaviour {
     /// A `SafetyVerdict`.
     pub(crate) verdict: AtomicI32,
     pub(crate) texts: Mutex<Vec<String>>,
+    /// Of each call for texts.
+    pub(crate) text_loras: Mutex<Vec<Vec<Lora>>>,
     pub(crate) denoised: Mutex<Vec<DenoiseRequest>>,
     /// Seed and number of each evaluation.
     pub(crate) evaluations: Mutex<Vec<(u64, u32)>>,
@@ -218,7 +229,8 @@ impl TextEncoder for FakeTextEncoder {
         }
         let pause = *self.0.text_time.lock().unwrap();
         tokio::time::sleep(pause).await;
-        let texts = request.into_inner().prompts;
+        let EncodeTextRequest { prompts: texts, loras, .. } = request.into_inner();
+        self.0.text_loras.lock().unwrap().push(loras);
         let embeddings = texts.iter().map(embed).collect();
         self.0.texts.lock().unwrap().extend(texts);
         Ok(Response::new(EncodeTextResponse { embeddings }))

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use darkroom_proto::v1::generate_event::Event;
 use darkroom_proto::v1::{
-    GenerateRequest, GetServerInfoRequest, Image, ListModelsRequest, OutputFormat, PromptSyntax, SafetyVerdict, Tensor,
+    GenerateRequest, GetServerInfoRequest, Image, ListModelsRequest, Lora, OutputFormat, PromptSyntax, SafetyVerdict,
+    Tensor,
 };
 use tonic::{Code, Request};
 
@@ -192,6 +193,33 @@ async fn weighted_prompts_have_as_many_windows_as_they_need() {
 }
 
 #[tokio::test]
+async fn loras_reach_the_stages_that_use_them() {
+    let fleet = Fleet::start().await;
+    let lora = |name: &str, weight| Lora { name: name.into(), weight };
+    let with = |loras: &[Lora]| GenerateRequest { loras: loras.to_vec(), ..request() };
+    let loras = [lora("ink", Some(0.5)), lora("flat", None)];
+    let full = [lora("ink", Some(0.5)), lora("flat", Some(1.0))];
+    let (events, status) = fleet.all(with(&loras)).await;
+    assert!(status.is_none(), "{status:?}");
+    let Some(Event::Started(started)) = events.iter().find(|event| matches!(event, Event::Started(_))) else {
+        panic!("{events:?}")
+    };
+    assert_eq!(started.loras, full);
+    assert!(images(events)[0].parameters.starts_with("a red circle <lora:ink:0.5> <lora:flat:1>\n"));
+    assert_eq!(fleet.behaviour.denoised.lock().unwrap()[0].loras, full);
+    // Prompt and negative prompt, with them and without: no embedding stands for another.
+    let (_, status) = fleet.all(request()).await;
+    assert!(status.is_none(), "{status:?}");
+    let asked = fleet.behaviour.text_loras.lock().unwrap().clone();
+    assert_eq!(asked, [full.to_vec(), full.to_vec(), vec![], vec![]]);
+
+    let (_, status) = fleet.all(with(&[lora("oil", None)])).await;
+    let status = status.unwrap();
+    let expected = "loras: \"oil\" is not known, use one of flat, ink";
+    assert_eq!((status.code(), status.message()), (Code::InvalidArgument, expected));
+}
+
+#[tokio::test]
 async fn latents_come_as_they_are() {
     let fleet = Fleet::start().await;
     let (events, _) = fleet.all(GenerateRequest { output_format: OutputFormat::Latents.into(), ..request() }).await;
@@ -208,6 +236,7 @@ async fn models_and_workers_are_listed() {
     let models = fleet.client.clone().list_models(ListModelsRequest {}).await.unwrap().into_inner().models;
     assert_eq!((models[0].name.as_str(), models[0].max_side, models[0].max_prompt_tokens), ("fake", 512, 6));
     assert_eq!(models[0].textual_inversions, ["<cat-toy>"]);
+    assert_eq!(models[0].loras, ["flat", "ink"]);
     let info = fleet.client.clone().get_server_info(GetServerInfoRequest {}).await.unwrap().into_inner();
     assert_eq!(info.queue_limit, 1024);
     let workers: Vec<_> = info.workers.iter().map(|worker| (worker.stage.as_str(), worker.ready)).collect();

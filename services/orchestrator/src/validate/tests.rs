@@ -250,3 +250,23 @@ fn a_samplers_own_bounds_are_kept() {
         "sigma_spacing: \"linear\" is not known, use one of karras, exponential"
     );
 }
+
+#[test]
+fn loras_are_the_models_each_once_with_a_weight() {
+    let lora = |name: &str, weight| v1::Lora { name: name.into(), weight };
+    let ask = |loras: &[v1::Lora]| {
+        let job = check(GenerateRequest { loras: loras.to_vec(), ..request() });
+        job.map(|job| job.loras.into_iter().map(|lora| (lora.name, lora.weight)).collect::<Vec<_>>())
+    };
+    let taken = ask(&[lora("ink", None), lora("flat", Some(-10.0))]).unwrap();
+    assert_eq!(taken, [("ink".to_owned(), 1.0), ("flat".to_owned(), -10.0)]);
+    for (loras, message) in [
+        (vec![lora("oil", None)], "loras: \"oil\" is not known, use one of flat, ink"),
+        (vec![lora("ink", None), lora("ink", Some(0.5))], "loras: \"ink\" is named twice"),
+        (vec![lora("ink", Some(10.5))], "loras: the weight 10.5 of \"ink\" is not allowed, it must be -10 to 10"),
+        (vec![lora("ink", Some(f64::NAN))], "loras: the weight NaN of \"ink\" is not allowed, it must be -10 to 10"),
+        (vec![lora("ink", None); 9], "loras: has 9, at most 8 are allowed"),
+    ] {
+        assert_eq!(ask(&loras).unwrap_err(), message);
+    }
+}

@@ -10,7 +10,7 @@ use crate::error::RunError;
 use crate::events;
 use crate::observer::WasteReason;
 use crate::queue::Refused;
-use crate::request::{DenoiseRequest, Submission};
+use crate::request::{Adapter, DenoiseRequest, Submission};
 use crate::slots::Budget;
 
 #[test]
@@ -190,12 +190,15 @@ fn a_small_request_passes_a_large_one_that_does_not_fit() {
 #[test]
 fn memory_bounds_the_batch_texts_included() {
     // Two tokens a text and two texts: 4000 bytes, and 4·8·8·4 bytes for each of eleven tensors.
-    let cost_of = |request: DenoiseRequest| request.cost(|tokens| tokens * TOKEN_BYTES).bytes;
+    let model = FakeModel { clock: FakeClock::new(), log: Log::default(), nods: None };
+    let cost_of = |request: DenoiseRequest| request.cost(&model).bytes;
     let cost = cost_of(guided(1.0, 3));
     assert!((4000 + 5 * 1024..4000 + 12 * 1024).contains(&cost), "{cost}");
     let mut longer = guided(1.0, 3);
     longer.guidance.as_mut().unwrap().tokens = 5;
     assert_eq!(cost_of(longer), cost + 3 * TOKEN_BYTES, "a text is charged by its own length");
+    let adapters = vec![Adapter { name: "style".into(), weight: 0.5 }];
+    assert_eq!(cost_of(DenoiseRequest { adapters, ..guided(1.0, 3) }), cost + ADAPTER_BYTES);
     let budget = Budget { pixels: usize::MAX, bytes: 2 * cost, pictures: usize::MAX };
     let mut bench = Bench::new(budget, 8);
     let events: Vec<_> = (0..5).map(|i| bench.submit(guided(i as f32 + 1.0, 1))).collect();

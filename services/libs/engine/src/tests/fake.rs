@@ -9,7 +9,7 @@ use crate::error::ModelError;
 use crate::given::Given;
 use crate::model::{DenoiseModel, Row};
 use crate::observer::{Observer, WasteReason};
-use crate::request::{DenoiseRequest, Guidance};
+use crate::request::{Adapter, DenoiseRequest, Guidance};
 use crate::slots::LatentSize;
 
 /// Prompts that make the fake model misbehave.
@@ -21,6 +21,8 @@ pub(super) const UNPREPARED: f32 = -5.0;
 
 /// What a prepared prompt takes for each of its tokens.
 pub(super) const TOKEN_BYTES: usize = 1000;
+/// What an adapter takes.
+pub(super) const ADAPTER_BYTES: usize = 700;
 
 /// A clock that stands still until somebody moves it.
 #[derive(Clone)]
@@ -55,13 +57,17 @@ impl DenoiseModel for FakeModel {
     /// The prompt's first value stands for the prompt.
     type Context = f32;
 
-    fn prepare(&mut self, prompt_embeds: &[f32], tokens: usize) -> Result<f32, ModelError> {
+    fn prepare(&mut self, prompt_embeds: &[f32], tokens: usize, _: &[Adapter]) -> Result<f32, ModelError> {
         assert_eq!(prompt_embeds.len() % tokens, 0);
         if prompt_embeds[0] == UNPREPARED { Err("no such prompt".into()) } else { Ok(prompt_embeds[0]) }
     }
 
     fn context_bytes(&self, tokens: usize) -> usize {
         TOKEN_BYTES * tokens
+    }
+
+    fn adapter_bytes(&self, adapters: &[Adapter]) -> usize {
+        ADAPTER_BYTES * adapters.len()
     }
 
     fn predict(&mut self, rows: &[Row<'_, f32>], _: LatentSize) -> Result<Vec<Vec<f32>>, ModelError> {
@@ -133,7 +139,9 @@ pub(super) fn request_with(prompt: f32, plan: Plan) -> DenoiseRequest {
         size: LatentSize { height: 8, width: 8 },
         tokens: 2,
         prompt_embeds: vec![prompt; 6],
+        adapters: Vec::new(),
         guidance: None,
+        embedded_guidance: None,
         given: Given::default(),
         noise: Box::new(noise(prompt.abs() as usize)),
         preview_every: 0,

@@ -2,6 +2,7 @@
 
 use crate::LoadError;
 use crate::compute::{Activation, Backend, Epilogue, Mask, ModelError, Scope};
+use crate::lora::{Adapted, AdaptedAttention, Updates};
 
 /// What the layers of a tower have in common.
 #[derive(Clone, Copy, Debug)]
@@ -19,11 +20,11 @@ pub(crate) struct LayerSizes {
 pub(crate) struct EncoderLayer<B: Backend> {
     mask: Mask,
     layer_norm1: B::LayerNorm,
-    attention: B::SelfAttention,
-    out_proj: B::Linear,
+    attention: AdaptedAttention<B::SelfAttention>,
+    out_proj: Adapted<B::Linear>,
     layer_norm2: B::LayerNorm,
-    fc1: B::Linear,
-    fc2: B::Linear,
+    fc1: Adapted<B::Linear>,
+    fc2: Adapted<B::Linear>,
 }
 
 impl<B: Backend> EncoderLayer<B> {
@@ -34,21 +35,26 @@ impl<B: Backend> EncoderLayer<B> {
         Ok(Self {
             mask,
             layer_norm1: scope.layer_norm("layer_norm1", width, eps)?,
-            attention: attention.self_attention(["q_proj", "k_proj", "v_proj"], width, heads, true)?,
-            out_proj: attention.linear("out_proj", (width, width))?,
+            attention: AdaptedAttention::load(&attention, ["q_proj", "k_proj", "v_proj"], width, heads, true)?,
+            out_proj: Adapted::linear(&attention, "out_proj", (width, width))?,
             layer_norm2: scope.layer_norm("layer_norm2", width, eps)?,
-            fc1: mlp.linear("fc1", (width, inner))?,
-            fc2: mlp.linear("fc2", (inner, width))?,
+            fc1: Adapted::linear(&mlp, "fc1", (width, inner))?,
+            fc2: Adapted::linear(&mlp, "fc2", (inner, width))?,
         })
     }
 
-    pub(crate) fn forward(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor, ModelError> {
+    pub(crate) fn forward(
+        &self,
+        backend: &B,
+        x: &B::Tensor,
+        updates: &Updates<'_, B>,
+    ) -> Result<B::Tensor, ModelError> {
         let h = backend.layer_norm(&self.layer_norm1, x)?;
-        let h = backend.self_attention(&self.attention, &h, self.mask)?;
-        let x = backend.linear(&self.out_proj, &h, Epilogue::add(x))?;
+        let h = updates.self_attention(backend, &self.attention, &h, self.mask)?;
+        let x = updates.linear(backend, &self.out_proj, &h, Epilogue::add(x))?;
 
         let h = backend.layer_norm(&self.layer_norm2, &x)?;
-        let h = backend.linear(&self.fc1, &h, Epilogue::activation(Activation::QuickGelu))?;
-        backend.linear(&self.fc2, &h, Epilogue::add(&x))
+        let h = updates.linear(backend, &self.fc1, &h, Epilogue::activation(Activation::QuickGelu))?;
+        updates.linear(backend, &self.fc2, &h, Epilogue::add(&x))
     }
 }

@@ -1,4 +1,4 @@
-//! The seam itself: twenty-two operations on a tensor type of the backend's own.
+//! The seam itself: two dozen operations on a tensor type of the backend's own.
 //!
 //! Two kinds of tensor cross the seam. An *image* is `[batch, channels, height, width]`; *tokens* are `[batch, count, width]`.
 //! Those are shapes, not layouts: a backend that keeps images channels-last turns an image into tokens for free, and one
@@ -119,6 +119,7 @@ pub trait Backend: Send + Sync + 'static {
         conv: &Self::Conv,
         x: &Self::Tensor,
         size: (usize, usize),
+        epilogue: Epilogue<'_, Self::Tensor>,
     ) -> Result<Self::Tensor, ModelError>;
 
     /// A band of an image: `x [1, in, margins.above + h + margins.below, w]` → what [`Backend::conv2d`], or [`Backend::upsample_conv2d`] to
@@ -143,7 +144,14 @@ pub trait Backend: Send + Sync + 'static {
     ) -> Result<Self::Tensor, ModelError>;
 
     /// Tokens `[b, n, in]` → `[b, n, out]`: `value · gelu(gate)` with the exact (erf) GELU; Shazeer 2020, arXiv:2002.05202.
-    fn geglu(&self, geglu: &Self::Geglu, x: &Self::Tensor) -> Result<Self::Tensor, ModelError>;
+    ///
+    /// `added [b, n, 2 · out]` is added before that, values first.
+    fn geglu(
+        &self,
+        geglu: &Self::Geglu,
+        x: &Self::Tensor,
+        added: Option<&Self::Tensor>,
+    ) -> Result<Self::Tensor, ModelError>;
 
     /// Normalises an image over each group of channels and all pixels, then applies `activation`.
     fn group_norm(
@@ -172,20 +180,23 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Attention of tokens `[b, n, in]` among those of their own row: `[b, n, width]`, as [`Backend::attention`] of what the layer
     /// projects them to.
+    ///
+    /// `added [b, n, 3 · width]` is added to queries, keys and values.
     fn self_attention(
         &self,
         layer: &Self::SelfAttention,
         x: &Self::Tensor,
         mask: Mask,
+        added: Option<&Self::Tensor>,
     ) -> Result<Self::Tensor, ModelError>;
 
-    /// Projects tokens `[b, m, in]` to the keys and values of `heads` heads.
+    /// Projects tokens `[b, m, in]` to the keys and values of `heads` heads. To each `added [b, m, width]` is added.
     fn keys_values(
         &self,
-        to_k: &Self::Linear,
-        to_v: &Self::Linear,
+        projections: [&Self::Linear; 2],
         x: &Self::Tensor,
         heads: usize,
+        added: [Option<&Self::Tensor>; 2],
     ) -> Result<Self::KeysValues, ModelError>;
 
     /// Memory that keys and values take.
@@ -207,6 +218,18 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Some rows of an image `[1, c, h, w]`, if possible without a copy.
     fn rows(&self, image: &Self::Tensor, rows: Range<usize>) -> Result<Self::Tensor, ModelError>;
+
+    /// Some pictures of a batch, images or tokens, if possible without a copy.
+    fn pictures(&self, x: &Self::Tensor, pictures: Range<usize>) -> Result<Self::Tensor, ModelError>;
+
+    /// Tokens `[batch, count, width]` of `pieces`, at least one, that do not overlap. Where none is there is nothing: a zero, and to add it
+    /// changes no bit.
+    fn assemble(
+        &self,
+        pieces: &[Piece<'_, Self::Tensor>],
+        batch: usize,
+        width: usize,
+    ) -> Result<Self::Tensor, ModelError>;
 
     /// Images `[1, c, h, w]`, at least one, one under the other.
     fn stack_rows(&self, pieces: &[&Self::Tensor]) -> Result<Self::Tensor, ModelError>;
@@ -232,6 +255,8 @@ pub trait Backend: Send + Sync + 'static {
 pub struct Epilogue<'a, T> {
     /// Tokens `[b, 1, out]` added to every pixel of row `b`: the time embedding. Images only.
     pub channel_bias: Option<&'a T>,
+    /// Shaped as the output and added before the activation. Not all three of this, a channel bias and a residual.
+    pub added: Option<&'a T>,
     /// Applied to the sum.
     pub activation: Activation,
     /// Added last; shaped as the output.
@@ -244,7 +269,7 @@ impl<T> Epilogue<'_, T> {
     /// Nothing more happens.
     #[must_use]
     pub fn none() -> Self {
-        Self { channel_bias: None, activation: Activation::None, residual: None, rounded: false }
+        Self { channel_bias: None, added: None, activation: Activation::None, residual: None, rounded: false }
     }
 
     /// Nothing more happens, and nothing is ever added to the result.
@@ -279,6 +304,17 @@ impl<'a, T> Epilogue<'a, T> {
     pub fn channel_bias(bias: Option<&'a T>) -> Self {
         Self { channel_bias: bias, ..Self::rounded() }
     }
+}
+
+/// A part of tokens: some pictures' at some columns.
+#[derive(Debug)]
+pub struct Piece<'a, T> {
+    /// The first of its pictures.
+    pub picture: usize,
+    /// The first of its columns.
+    pub column: usize,
+    /// Tokens `[pictures, count, columns]`.
+    pub tokens: &'a T,
 }
 
 /// Rows of a band that belong to its neighbours: a convolution sees them and has no outputs there.

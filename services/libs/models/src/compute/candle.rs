@@ -19,7 +19,7 @@ pub use conv::Conv;
 pub use linear::Linear;
 pub use norm::{GroupMoments, GroupNorm, LayerNorm};
 
-use super::{Activation, Backend, ConvGeometry, Epilogue, Margins, Mask, ModelError};
+use super::{Activation, Backend, ConvGeometry, Epilogue, Margins, Mask, ModelError, Piece};
 use crate::weights::WeightTensor;
 
 /// candle on one device, in one number format.
@@ -118,9 +118,15 @@ impl Backend for Candle {
         Ok(pointwise::finish(conv.apply(x)?, Some(&conv.bias), &epilogue)?)
     }
 
-    fn upsample_conv2d(&self, conv: &Conv, x: &Tensor, (height, width): (usize, usize)) -> Result<Tensor, ModelError> {
+    fn upsample_conv2d(
+        &self,
+        conv: &Conv,
+        x: &Tensor,
+        (height, width): (usize, usize),
+        epilogue: Epilogue<'_, Tensor>,
+    ) -> Result<Tensor, ModelError> {
         let enlarged = x.contiguous()?.upsample_nearest2d(height, width)?;
-        Ok(pointwise::finish(conv.apply(&enlarged)?, Some(&conv.bias), &Epilogue::none())?)
+        Ok(pointwise::finish(conv.apply(&enlarged)?, Some(&conv.bias), &epilogue)?)
     }
 
     fn conv2d_band(
@@ -137,9 +143,13 @@ impl Backend for Candle {
         Ok(pointwise::finish(linear.apply(x)?, linear.bias.as_ref(), &epilogue)?)
     }
 
-    fn geglu(&self, geglu: &Linear, x: &Tensor) -> Result<Tensor, ModelError> {
+    fn geglu(&self, geglu: &Linear, x: &Tensor, added: Option<&Tensor>) -> Result<Tensor, ModelError> {
         let bias = geglu.bias.as_ref().ok_or_else(|| ModelError::Compute("a gated layer has no bias".into()))?;
-        Ok(pointwise::geglu(&geglu.apply(x)?, bias)?)
+        let mut both = geglu.apply(x)?;
+        if let Some(added) = added {
+            both = (both + added)?;
+        }
+        Ok(pointwise::geglu(&both, bias)?)
     }
 
     fn group_norm(&self, norm: &GroupNorm, x: &Tensor, activation: Activation) -> Result<Tensor, ModelError> {
@@ -165,15 +175,29 @@ impl Backend for Candle {
         Ok(pointwise::layer_norm(norm, x)?)
     }
 
-    fn self_attention(&self, layer: &SelfAttention, x: &Tensor, mask: Mask) -> Result<Tensor, ModelError> {
-        let q = self.linear(&layer.to_q, x, Epilogue::none())?;
-        let keys_values = self.keys_values(&layer.to_k, &layer.to_v, x, layer.heads)?;
+    fn self_attention(
+        &self,
+        layer: &SelfAttention,
+        x: &Tensor,
+        mask: Mask,
+        added: Option<&Tensor>,
+    ) -> Result<Tensor, ModelError> {
+        let part = |index: usize| added.map(|added| third(added, index)).transpose();
+        let [q, k, v] = [part(0)?, part(1)?, part(2)?];
+        let q = self.linear(&layer.to_q, x, Epilogue { added: q.as_ref(), ..Epilogue::none() })?;
+        let keys_values = self.keys_values([&layer.to_k, &layer.to_v], x, layer.heads, [k.as_ref(), v.as_ref()])?;
         Ok(attention::attention(&q, &[&keys_values], layer.heads, mask)?)
     }
 
-    fn keys_values(&self, to_k: &Linear, to_v: &Linear, x: &Tensor, heads: usize) -> Result<KeysValues, ModelError> {
-        let project = |linear| self.linear(linear, x, Epilogue::none());
-        Ok(KeysValues::new(&project(to_k)?, &project(to_v)?, heads)?)
+    fn keys_values(
+        &self,
+        projections: [&Linear; 2],
+        x: &Tensor,
+        heads: usize,
+        added: [Option<&Tensor>; 2],
+    ) -> Result<KeysValues, ModelError> {
+        let project = |i: usize| self.linear(projections[i], x, Epilogue { added: added[i], ..Epilogue::none() });
+        Ok(KeysValues::new(&project(0)?, &project(1)?, heads)?)
     }
 
     fn bytes(&self, keys_values: &KeysValues) -> usize {
@@ -190,6 +214,24 @@ impl Backend for Candle {
 
     fn rows(&self, image: &Tensor, rows: Range<usize>) -> Result<Tensor, ModelError> {
         Ok(image.narrow(2, rows.start, rows.len())?)
+    }
+
+    fn pictures(&self, x: &Tensor, pictures: Range<usize>) -> Result<Tensor, ModelError> {
+        Ok(x.narrow(0, pictures.start, pictures.len())?.contiguous()?)
+    }
+
+    fn assemble(&self, pieces: &[Piece<'_, Tensor>], batch: usize, width: usize) -> Result<Tensor, ModelError> {
+        let mut whole: Option<Tensor> = None;
+        for Piece { picture, column, tokens } in pieces {
+            let (pictures, _, columns) = tokens.dims3()?;
+            let padded = tokens.pad_with_zeros(2, *column, width - column - columns)?;
+            let padded = padded.pad_with_zeros(0, *picture, batch - picture - pictures)?;
+            whole = Some(match whole {
+                Some(whole) => (whole + padded)?,
+                None => padded,
+            });
+        }
+        whole.ok_or_else(|| ModelError::Compute("nothing is assembled of no pieces".into()))
     }
 
     fn stack_rows(&self, pieces: &[&Tensor]) -> Result<Tensor, ModelError> {
@@ -211,6 +253,12 @@ impl Backend for Candle {
         let vectors = table.index_select(&flat, 0)?.reshape((ids.len(), count, ()))?;
         Ok(vectors.broadcast_add(&positions.narrow(0, 0, count)?)?)
     }
+}
+
+/// One of three equally wide parts of tokens, side by side.
+fn third(tokens: &Tensor, index: usize) -> candle_core::Result<Tensor> {
+    let width = tokens.dim(2)? / 3;
+    tokens.narrow(2, index * width, width)?.contiguous()
 }
 
 impl Candle {

@@ -30,7 +30,7 @@ pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
 pub use tensor::Tensor;
 
-use super::{Activation, Backend, ConvGeometry, Epilogue, Margins, Mask, ModelError};
+use super::{Activation, Backend, ConvGeometry, Epilogue, Margins, Mask, ModelError, Piece};
 use crate::weights::WeightTensor;
 use arena::Arena;
 use tensor::Grid;
@@ -140,8 +140,14 @@ impl Backend for Cpu {
         conv.apply(self, x, x.size()?, Margins::default(), &epilogue)
     }
 
-    fn upsample_conv2d(&self, conv: &Conv, x: &Tensor, size: (usize, usize)) -> Result<Tensor, ModelError> {
-        conv.apply(self, x, size, Margins::default(), &Epilogue::none())
+    fn upsample_conv2d(
+        &self,
+        conv: &Conv,
+        x: &Tensor,
+        size: (usize, usize),
+        epilogue: Epilogue<'_, Tensor>,
+    ) -> Result<Tensor, ModelError> {
+        conv.apply(self, x, size, Margins::default(), &epilogue)
     }
 
     fn conv2d_band(
@@ -158,8 +164,8 @@ impl Backend for Cpu {
         linear.apply(self, x, &epilogue)
     }
 
-    fn geglu(&self, geglu: &Linear, x: &Tensor) -> Result<Tensor, ModelError> {
-        geglu.apply(self, x, &Epilogue::rounded())
+    fn geglu(&self, geglu: &Linear, x: &Tensor, added: Option<&Tensor>) -> Result<Tensor, ModelError> {
+        geglu.apply(self, x, &Epilogue { added, ..Epilogue::rounded() })
     }
 
     fn group_norm(&self, norm: &GroupNorm, x: &Tensor, activation: Activation) -> Result<Tensor, ModelError> {
@@ -184,12 +190,24 @@ impl Backend for Cpu {
         norm.apply(self, x)
     }
 
-    fn self_attention(&self, layer: &SelfAttention, x: &Tensor, mask: Mask) -> Result<Tensor, ModelError> {
-        layer.apply(self, x, mask)
+    fn self_attention(
+        &self,
+        layer: &SelfAttention,
+        x: &Tensor,
+        mask: Mask,
+        added: Option<&Tensor>,
+    ) -> Result<Tensor, ModelError> {
+        layer.apply(self, x, mask, added)
     }
 
-    fn keys_values(&self, to_k: &Linear, to_v: &Linear, x: &Tensor, heads: usize) -> Result<KeysValues, ModelError> {
-        KeysValues::new(self, to_k, to_v, x, heads)
+    fn keys_values(
+        &self,
+        projections: [&Linear; 2],
+        x: &Tensor,
+        heads: usize,
+        added: [Option<&Tensor>; 2],
+    ) -> Result<KeysValues, ModelError> {
+        KeysValues::new(self, projections, x, heads, added)
     }
 
     fn bytes(&self, keys_values: &KeysValues) -> usize {
@@ -206,6 +224,14 @@ impl Backend for Cpu {
 
     fn rows(&self, image: &Tensor, rows: Range<usize>) -> Result<Tensor, ModelError> {
         image.band(rows)
+    }
+
+    fn pictures(&self, x: &Tensor, pictures: Range<usize>) -> Result<Tensor, ModelError> {
+        self.joined(x).pictures(pictures)
+    }
+
+    fn assemble(&self, pieces: &[Piece<'_, Tensor>], batch: usize, width: usize) -> Result<Tensor, ModelError> {
+        self.assembled(pieces, batch, width)
     }
 
     fn stack_rows(&self, pieces: &[&Tensor]) -> Result<Tensor, ModelError> {

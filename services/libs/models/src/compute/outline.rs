@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use super::{Activation, Backend, ConvGeometry, Epilogue, Margins, Mask, ModelError};
+use super::{Activation, Backend, ConvGeometry, Epilogue, Margins, Mask, ModelError, Piece};
 use crate::weights::WeightTensor;
 
 /// The tensors that were asked for, by name, each with its shape.
@@ -102,7 +102,7 @@ impl Backend for Nothing {
         nothing()
     }
 
-    fn upsample_conv2d(&self, (): &(), (): &(), _: (usize, usize)) -> Result<(), ModelError> {
+    fn upsample_conv2d(&self, (): &(), (): &(), _: (usize, usize), _: Epilogue<'_, ()>) -> Result<(), ModelError> {
         nothing()
     }
 
@@ -110,7 +110,7 @@ impl Backend for Nothing {
         nothing()
     }
 
-    fn geglu(&self, (): &(), (): &()) -> Result<(), ModelError> {
+    fn geglu(&self, (): &(), (): &(), _: Option<&()>) -> Result<(), ModelError> {
         nothing()
     }
 
@@ -130,11 +130,11 @@ impl Backend for Nothing {
         nothing()
     }
 
-    fn self_attention(&self, (): &(), (): &(), _: Mask) -> Result<(), ModelError> {
+    fn self_attention(&self, (): &(), (): &(), _: Mask, _: Option<&()>) -> Result<(), ModelError> {
         nothing()
     }
 
-    fn keys_values(&self, (): &(), (): &(), (): &(), _: usize) -> Result<(), ModelError> {
+    fn keys_values(&self, _: [&(); 2], (): &(), _: usize, _: [Option<&()>; 2]) -> Result<(), ModelError> {
         nothing()
     }
 
@@ -151,6 +151,14 @@ impl Backend for Nothing {
     }
 
     fn rows(&self, (): &(), _: Range<usize>) -> Result<(), ModelError> {
+        nothing()
+    }
+
+    fn pictures(&self, (): &(), _: Range<usize>) -> Result<(), ModelError> {
+        nothing()
+    }
+
+    fn assemble(&self, _: &[Piece<'_, ()>], _: usize, _: usize) -> Result<(), ModelError> {
         nothing()
     }
 

@@ -2,7 +2,8 @@
 
 use std::fmt::Display;
 
-use super::{Backend, ConvGeometry, Outline};
+use super::sites::Sites;
+use super::{Backend, ConvGeometry, Outline, Place, Site};
 use crate::LoadError;
 use crate::weights::{WeightTensor, Weights};
 
@@ -12,6 +13,7 @@ use crate::weights::{WeightTensor, Weights};
 pub struct Scope<'a, B> {
     backend: &'a B,
     tensors: Tensors<'a>,
+    sites: Sites,
     prefix: String,
 }
 
@@ -35,18 +37,44 @@ impl<'a> Tensors<'a> {
 impl<'a, B: Backend> Scope<'a, B> {
     /// The whole of `weights`.
     pub fn root(backend: &'a B, weights: &'a Weights) -> Self {
-        Self { backend, tensors: Tensors::Weights(weights), prefix: String::new() }
+        Self { backend, tensors: Tensors::Weights(weights), sites: Sites::default(), prefix: String::new() }
     }
 
     /// No weights: what a network asks for is noted.
     pub(crate) fn outline(backend: &'a B, outline: &'a Outline) -> Self {
-        Self { backend, tensors: Tensors::Outline(outline), prefix: String::new() }
+        Self { backend, tensors: Tensors::Outline(outline), sites: Sites::default(), prefix: String::new() }
     }
 
     /// The weights below `name`, which may have dots and numbers.
     #[must_use]
     pub fn enter(&self, name: impl Display) -> Self {
-        Self { backend: self.backend, tensors: self.tensors, prefix: format!("{}{name}.", self.prefix) }
+        let Self { backend, tensors, sites, prefix } = self;
+        Self { backend, tensors: *tensors, sites: sites.clone(), prefix: format!("{prefix}{name}.") }
+    }
+
+    /// A place for adapters of the linear layer `name`.
+    pub(crate) fn linear_site(&self, name: &str, (inputs, outputs): (usize, usize)) -> Site {
+        self.site(name, vec![outputs, inputs], None)
+    }
+
+    /// A place for adapters of the convolution `name`.
+    pub(crate) fn conv_site(
+        &self,
+        name: &str,
+        (inputs, outputs): (usize, usize),
+        kernel: usize,
+        geometry: ConvGeometry,
+    ) -> Site {
+        self.site(name, vec![outputs, inputs, kernel, kernel], Some(geometry))
+    }
+
+    fn site(&self, name: &str, shape: Vec<usize>, geometry: Option<ConvGeometry>) -> Site {
+        self.sites.push(Place { name: format!("{}{name}", self.prefix), shape, geometry })
+    }
+
+    /// All places so far.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        self.sites.all()
     }
 
     /// A square convolution of side `kernel`.

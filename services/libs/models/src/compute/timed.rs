@@ -11,7 +11,7 @@ use std::time::Instant;
 
 pub use timings::{LayerGroup, Timings};
 
-use super::{Activation, Backend, ConvGeometry, Epilogue, Margins, Mask, ModelError};
+use super::{Activation, Backend, ConvGeometry, Epilogue, Margins, Mask, ModelError, Piece};
 use crate::weights::WeightTensor;
 
 /// `B` with a clock.
@@ -144,8 +144,9 @@ impl<B: Backend> Backend for Timed<B> {
         conv: &Self::Conv,
         x: &Self::Tensor,
         size: (usize, usize),
+        epilogue: Epilogue<'_, Self::Tensor>,
     ) -> Result<Self::Tensor, ModelError> {
-        self.time(conv.group, |backend| backend.upsample_conv2d(&conv.conv, x, size))
+        self.time(conv.group, |backend| backend.upsample_conv2d(&conv.conv, x, size, epilogue))
     }
 
     fn conv2d_band(
@@ -167,8 +168,13 @@ impl<B: Backend> Backend for Timed<B> {
         self.time(LayerGroup::Linear, |backend| backend.linear(linear, x, epilogue))
     }
 
-    fn geglu(&self, geglu: &Self::Geglu, x: &Self::Tensor) -> Result<Self::Tensor, ModelError> {
-        self.time(LayerGroup::Geglu, |backend| backend.geglu(geglu, x))
+    fn geglu(
+        &self,
+        geglu: &Self::Geglu,
+        x: &Self::Tensor,
+        added: Option<&Self::Tensor>,
+    ) -> Result<Self::Tensor, ModelError> {
+        self.time(LayerGroup::Geglu, |backend| backend.geglu(geglu, x, added))
     }
 
     fn group_norm(
@@ -203,18 +209,19 @@ impl<B: Backend> Backend for Timed<B> {
         layer: &Self::SelfAttention,
         x: &Self::Tensor,
         mask: Mask,
+        added: Option<&Self::Tensor>,
     ) -> Result<Self::Tensor, ModelError> {
-        self.time(LayerGroup::SelfAttention, |backend| backend.self_attention(layer, x, mask))
+        self.time(LayerGroup::SelfAttention, |backend| backend.self_attention(layer, x, mask, added))
     }
 
     fn keys_values(
         &self,
-        to_k: &Self::Linear,
-        to_v: &Self::Linear,
+        projections: [&Self::Linear; 2],
         x: &Self::Tensor,
         heads: usize,
+        added: [Option<&Self::Tensor>; 2],
     ) -> Result<Self::KeysValues, ModelError> {
-        self.time(LayerGroup::KeysValues, |backend| backend.keys_values(to_k, to_v, x, heads))
+        self.time(LayerGroup::KeysValues, |backend| backend.keys_values(projections, x, heads, added))
     }
 
     fn bytes(&self, keys_values: &Self::KeysValues) -> usize {
@@ -236,6 +243,19 @@ impl<B: Backend> Backend for Timed<B> {
 
     fn rows(&self, image: &Self::Tensor, rows: Range<usize>) -> Result<Self::Tensor, ModelError> {
         self.time(LayerGroup::Other, |backend| backend.rows(image, rows))
+    }
+
+    fn pictures(&self, x: &Self::Tensor, pictures: Range<usize>) -> Result<Self::Tensor, ModelError> {
+        self.time(LayerGroup::Other, |backend| backend.pictures(x, pictures))
+    }
+
+    fn assemble(
+        &self,
+        pieces: &[Piece<'_, Self::Tensor>],
+        batch: usize,
+        width: usize,
+    ) -> Result<Self::Tensor, ModelError> {
+        self.time(LayerGroup::Other, |backend| backend.assemble(pieces, batch, width))
     }
 
     fn stack_rows(&self, pieces: &[&Self::Tensor]) -> Result<Self::Tensor, ModelError> {
@@ -278,7 +298,7 @@ mod tests {
 
     fn predict(unet: &mut dyn UnetModel) -> Vec<Vec<f32>> {
         let texts = [0.5, -0.5].map(|value| unet.context(&vec![value; 77 * 96], 77).unwrap());
-        let row = |context| UnetRow { latents: &[0.25; 256], timestep: 500.0, context };
+        let row = |context| UnetRow { latents: &[0.25; 256], timestep: 500.0, context, guidance_scale: None };
         unet.predict(&texts.each_ref().map(row), 8, 8).unwrap()
     }
 

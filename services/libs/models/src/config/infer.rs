@@ -5,7 +5,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::unet::{CHANNELS, LATENT_CHANNELS, LAYERS};
+use super::unet::{CHANNELS, GUIDANCE_CHANNELS, LATENT_CHANNELS, LAYERS};
 use super::{ClipConfig, UNetConfig, VaeConfig};
 use crate::error::LoadError;
 use crate::weights::Weights;
@@ -31,6 +31,7 @@ impl UNetConfig {
             |side: &str, index: usize| shapes.has(&format!("{}.attentions.0.norm.weight", block(side, index)));
         // The middle block always has attention.
         let text = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight";
+        let guidance = "time_embedding.cond_proj.weight";
         let config = Self {
             sample_size: 64,
             in_channels: shapes.size("conv_in.weight", 1, LATENT_CHANNELS)?,
@@ -44,6 +45,10 @@ impl UNetConfig {
             norm_eps: 1e-5,
             flip_sin_to_cos: true,
             freq_shift: 0.0,
+            time_cond_proj_dim: match shapes.has(guidance) {
+                true => Some(shapes.size(guidance, 1, GUIDANCE_CHANNELS)?),
+                false => None,
+            },
             block_out_channels,
         };
         config.check(weights.file())?;

@@ -37,12 +37,18 @@ pub struct UNetConfig {
     pub flip_sin_to_cos: bool,
     /// Shift in the denominator of the timestep's frequencies; 0 in v1.
     pub freq_shift: f64,
+    /// Width of the guidance scale's embedding in a distilled UNet (Meng 2022, arXiv:2210.03142), which looks at the scale itself and has
+    /// no unconditional half; 256 in the latent consistency models (Luo 2023, arXiv:2310.04378), none in v1.
+    pub time_cond_proj_dim: Option<usize>,
 }
 
 /// The bounds of every size; v1's largest is 1280 (5120 within a feed-forward).
 pub(super) const CHANNELS: std::ops::RangeInclusive<usize> = 1..=8192;
 pub(super) const LAYERS: std::ops::RangeInclusive<usize> = 1..=16;
 pub(super) const LATENT_CHANNELS: std::ops::RangeInclusive<usize> = 1..=64;
+
+/// The embedding is sines and cosines at two frequencies at least.
+pub(super) const GUIDANCE_CHANNELS: std::ops::RangeInclusive<usize> = 4..=8192;
 
 pub(super) const DOWN: [&str; 2] = ["CrossAttnDownBlock2D", "DownBlock2D"];
 pub(super) const UP: [&str; 2] = ["CrossAttnUpBlock2D", "UpBlock2D"];
@@ -82,6 +88,10 @@ impl UNetConfig {
             norm_eps: fields.number("norm_eps", 1e-5, 1e-12..=1.0)?,
             flip_sin_to_cos: fields.flag("flip_sin_to_cos", true)?,
             freq_shift: fields.number("freq_shift", 0.0, 0.0..=1.0)?,
+            time_cond_proj_dim: match fields.get("time_cond_proj_dim") {
+                Some(_) => Some(fields.count("time_cond_proj_dim", None, GUIDANCE_CHANNELS)?),
+                None => None,
+            },
             block_out_channels,
         };
         config.check(file)?;
@@ -92,6 +102,12 @@ impl UNetConfig {
     #[must_use]
     pub fn inpainting(&self) -> bool {
         self.in_channels == 2 * self.out_channels + 1
+    }
+
+    /// Whether it looks at the guidance scale itself, so that nothing is to be computed without the prompt.
+    #[must_use]
+    pub fn embeds_guidance(&self) -> bool {
+        self.time_cond_proj_dim.is_some()
     }
 
     /// Checks what no field shows alone: that channels divide into groups and heads, and that the channels are v1's kind.
@@ -122,6 +138,9 @@ impl UNetConfig {
                 "an even first number",
             ));
         }
+        if let Some(odd) = self.time_cond_proj_dim.filter(|width| !width.is_multiple_of(2)) {
+            return Err(LoadError::config(file, "time_cond_proj_dim", odd, "an even number"));
+        }
         Ok(())
     }
 }
@@ -143,7 +162,6 @@ fn refuse_other_families(fields: &Fields<'_>) -> Result<(), LoadError> {
     fields.never("encoder_hid_dim", "a UNet with projected image or text conditions")?;
     fields.never("class_embed_type", "a UNet with class embeddings")?;
     fields.never("num_class_embeds", "a UNet with class embeddings")?;
-    fields.never("time_cond_proj_dim", "a distilled UNet with an embedded guidance scale")?;
     fields.never("time_embedding_act_fn", "another time embedding")?;
     fields.never("timestep_post_act", "another time embedding")?;
     fields.never("cross_attention_norm", "normalised cross-attention")?;

@@ -30,6 +30,7 @@ impl UNetConfig {
             "norm_num_groups": self.norm_num_groups,
             "out_channels": self.out_channels,
             "sample_size": self.sample_size,
+            "time_cond_proj_dim": self.time_cond_proj_dim,
             "up_block_types": kinds(&self.up_block_attention, super::unet::UP),
         })
     }
@@ -172,6 +173,7 @@ mod tests {
             norm_eps: 1e-6,
             flip_sin_to_cos: false,
             freq_shift: 0.5,
+            time_cond_proj_dim: Some(256),
         };
         let json = unet.to_json();
         assert_eq!(UNetConfig::from_json("u", &bytes(&json)).unwrap(), unet);

@@ -153,7 +153,7 @@ mod tests {
         // 1 + 2⁻¹¹ lies between two halves and goes to the even one; a little more goes up, though f32 cannot tell.
         let tie = 1.0 + f64::from(2.0_f32.powi(-11));
         let values =
-            [1.0, tie, tie + 1e-12, tie - 1e-12, -65504.0, 65519.999_999_999, 2.0_f64.powi(-26), f64::INFINITY];
+            [1.0, tie, tie + 1e-12, tie - 1e-12, -65504.0, 65_519.999_999_999, 2.0_f64.powi(-26), f64::INFINITY];
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let expected = [1.0, 1.0, 1.0 + 2.0_f32.powi(-10), 1.0, -65504.0, 65504.0, 0.0, f32::INFINITY];
         assert_eq!(halves(&to_half(Dtype::F64, &bytes).unwrap()), expected);

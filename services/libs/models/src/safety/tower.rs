@@ -7,6 +7,7 @@ use crate::LoadError;
 use crate::clip::layer::{EncoderLayer, LayerSizes};
 use crate::compute::{Backend, Epilogue, Mask, ModelError, Scope};
 use crate::config::VisionConfig;
+use crate::lora::Updates;
 
 /// Red, green, blue.
 const COLOURS: usize = 3;
@@ -68,7 +69,7 @@ impl<B: Backend> VisionTower<B> {
         let x = backend.linear(&self.patch_embedding, &patches, Epilogue::add(&starts))?;
         let mut x = backend.layer_norm(&self.pre_layer_norm, &x)?;
         for layer in &self.layers {
-            x = layer.forward(backend, &x)?;
+            x = layer.forward(backend, &x, &Updates::none())?;
         }
         let first = &backend.download(&x)?[..width];
         let whole = backend.layer_norm(&self.post_layer_norm, &backend.upload_tokens(first, [1, 1, width])?)?;

@@ -42,7 +42,7 @@ fn the_unet_refuses_lengths_that_lie_and_other_models_texts() {
     let foreign = other.context(&[0.5; 3 * 96], 3).unwrap();
 
     assert!(refusal(model.context(&[0.5; 95], 1)).starts_with("prompt_embeds has 95 values"));
-    let row = |latents, timestep, context| UnetRow { latents, timestep, context };
+    let row = |latents, timestep, context| UnetRow { latents, timestep, context, guidance_scale: None };
     assert!(refusal(model.predict(&[row(&[0.0; 255], 1.0, &own)], 8, 8)).starts_with("latents has 255 values"));
     assert!(refusal(model.predict(&[row(&[], 1.0, &own)], 0, 8)).contains("empty shape"));
     assert_eq!(
@@ -74,7 +74,7 @@ fn same_bits(model: &mut dyn UnetModel) {
         .iter()
         .zip(&texts)
         .zip([981.0, 500.5, 1.0])
-        .map(|((latents, context), timestep)| UnetRow { latents, timestep, context })
+        .map(|((latents, context), timestep)| UnetRow { latents, timestep, context, guidance_scale: None })
         .collect();
     let together = on_threads(2, || model.predict(&rows, 8, 8)).unwrap();
     let alone: Vec<_> =

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Identity, LoadedModel, check_length};
+use super::adapters::Adapters;
+use super::{Identity, LoadedModel, TextMemory, check_length};
 use crate::LoadError;
 use crate::clip::TextEncoder;
 use crate::compute::candle::Candle;
@@ -11,6 +12,7 @@ use crate::compute::timed::{Timed, Timings};
 use crate::compute::{Backend, ComputeOptions, Device, ModelError, Scope};
 use crate::config::ClipConfig;
 use crate::inversion::Inversions;
+use crate::lora::{LoraUse, Loras, Network};
 use crate::source::ModelSource;
 
 /// CLIP's text tower.
@@ -22,7 +24,20 @@ pub trait TextEncoderModel: LoadedModel {
     /// # Errors
     /// [`ModelError::Input`] for rows of unequal or unfitting length, an id outside of the vocabulary, or a `clip_skip` that
     /// leaves no layer.
-    fn encode(&mut self, token_ids: &[Vec<u32>], clip_skip: usize) -> Result<Vec<Vec<f32>>, ModelError>;
+    fn encode(&mut self, token_ids: &[Vec<u32>], clip_skip: usize) -> Result<Vec<Vec<f32>>, ModelError> {
+        self.encode_with(token_ids, clip_skip, &[])
+    }
+
+    /// As [`TextEncoderModel::encode`], with adapters.
+    ///
+    /// # Errors
+    /// [`ModelError::Input`] for one that is not loaded, too.
+    fn encode_with(
+        &mut self,
+        token_ids: &[Vec<u32>],
+        clip_skip: usize,
+        loras: &[LoraUse],
+    ) -> Result<Vec<Vec<f32>>, ModelError>;
 
     /// Width of an embedding; 768 in v1.
     fn hidden_size(&self) -> usize;
@@ -42,10 +57,11 @@ pub fn load_text_encoder(
     source: &ModelSource,
     options: &ComputeOptions,
 ) -> Result<Box<dyn TextEncoderModel>, LoadError> {
-    load_text_encoder_with(source, options, &Inversions::default())
+    load_text_encoder_with(source, options, &Inversions::default(), &Loras::default())
 }
 
-/// As [`load_text_encoder`], with the vectors of `inversions`: their ids follow the vocabulary's, and its revision covers them.
+/// As [`load_text_encoder`], with the vectors of `inversions`, whose ids follow the vocabulary's, and with adapters that requests may name. Its
+/// revision covers both.
 ///
 /// # Errors
 /// As [`load_text_encoder`].
@@ -53,10 +69,11 @@ pub fn load_text_encoder_with(
     source: &ModelSource,
     options: &ComputeOptions,
     inversions: &Inversions,
+    loras: &Loras,
 ) -> Result<Box<dyn TextEncoderModel>, LoadError> {
     match options.device {
-        Device::Cpu => build(Cpu::open(options)?, source, options, inversions),
-        Device::Cuda(_) | Device::Metal => build(Candle::open(options)?, source, options, inversions),
+        Device::Cpu => build(Cpu::open(options)?, source, options, inversions, loras),
+        Device::Cuda(_) | Device::Metal => build(Candle::open(options)?, source, options, inversions, loras),
     }
 }
 
@@ -72,7 +89,10 @@ pub fn load_text_encoder_timed(
     timings: &Arc<Timings>,
 ) -> Result<Box<dyn TextEncoderModel>, LoadError> {
     match options.device {
-        Device::Cpu => build(Timed::new(Cpu::open(options)?, timings), source, options, &Inversions::default()),
+        Device::Cpu => {
+            let (inversions, loras) = (Inversions::default(), Loras::default());
+            build(Timed::new(Cpu::open(options)?, timings), source, options, &inversions, &loras)
+        }
         Device::Cuda(_) | Device::Metal => load_text_encoder(source, options),
     }
 }
@@ -82,6 +102,7 @@ fn build<B: Backend>(
     source: &ModelSource,
     options: &ComputeOptions,
     inversions: &Inversions,
+    loras: &Loras,
 ) -> Result<Box<dyn TextEncoderModel>, LoadError> {
     let (config, weights) = source.text_encoder()?;
     let vectors = inversions.vectors();
@@ -91,8 +112,10 @@ fn build<B: Backend>(
     if !inversions.is_empty() {
         identity.revision = identity.revision_with(&inversions.digest());
     }
+    identity = identity.with_loras(loras);
+    let adapters = Adapters::new(Network::TextEncoder, loras.clone(), TextMemory::default());
     let vocabulary = config.vocab_size + vectors.len() / config.hidden_size;
-    Ok(Box::new(TextEncoderStage { identity, backend, config, vocabulary, network }))
+    Ok(Box::new(TextEncoderStage { identity, backend, config, vocabulary, network, adapters }))
 }
 
 struct TextEncoderStage<B: Backend> {
@@ -102,14 +125,22 @@ struct TextEncoderStage<B: Backend> {
     /// Ids of tokens, and of inversions' vectors behind them.
     vocabulary: usize,
     network: TextEncoder<B>,
+    adapters: Adapters<B>,
 }
 
 impl<B: Backend> TextEncoderModel for TextEncoderStage<B> {
-    fn encode(&mut self, token_ids: &[Vec<u32>], clip_skip: usize) -> Result<Vec<Vec<f32>>, ModelError> {
+    fn encode_with(
+        &mut self,
+        token_ids: &[Vec<u32>],
+        clip_skip: usize,
+        loras: &[LoraUse],
+    ) -> Result<Vec<Vec<f32>>, ModelError> {
         let Some(count) = token_ids.first().map(Vec::len) else { return Ok(Vec::new()) };
         self.check(token_ids, count, clip_skip)?;
-        let Self { backend, network, .. } = &*self;
-        let values = backend.pass(|| backend.download(&network.forward(backend, token_ids, clip_skip)?))?;
+        let Self { backend, network, adapters, .. } = self;
+        let packed = adapters.get(backend, network.places(), loras)?;
+        let set = packed.as_ref().and_then(|packed| packed.set());
+        let values = backend.pass(|| backend.download(&network.forward(backend, token_ids, clip_skip, set)?))?;
         check_length("prompt_embeds", values.len(), &[token_ids.len(), count, self.config.hidden_size])?;
         Ok(values.chunks_exact(count * self.config.hidden_size).map(<[f32]>::to_vec).collect())
     }

@@ -1,34 +1,42 @@
 //! Attention as the transformer blocks have it: without biases but for the output's.
 
-use super::text::{Slot, TextContext, TextProjections};
+use super::Conditions;
+use super::text::{Slot, TextProjections};
 use crate::LoadError;
 use crate::compute::{Backend, Epilogue, Mask, ModelError, Scope};
+use crate::lora::{Adapted, AdaptedAttention, Updates};
 
 /// Every pixel attends to every pixel.
 pub(super) struct SelfAttention<B: Backend> {
-    attention: B::SelfAttention,
-    to_out: B::Linear,
+    attention: AdaptedAttention<B::SelfAttention>,
+    to_out: Adapted<B::Linear>,
 }
 
 impl<B: Backend> SelfAttention<B> {
     pub(super) fn load(scope: &Scope<'_, B>, channels: usize, heads: usize) -> Result<Self, LoadError> {
         Ok(Self {
-            attention: scope.self_attention(["to_q", "to_k", "to_v"], channels, heads, false)?,
-            to_out: scope.linear("to_out.0", (channels, channels))?,
+            attention: AdaptedAttention::load(scope, ["to_q", "to_k", "to_v"], channels, heads, false)?,
+            to_out: Adapted::linear(scope, "to_out.0", (channels, channels))?,
         })
     }
 
     /// `residual + attention(x)`, tokens `[b, n, channels]`.
-    pub(super) fn forward(&self, backend: &B, x: &B::Tensor, residual: &B::Tensor) -> Result<B::Tensor, ModelError> {
-        let attended = backend.self_attention(&self.attention, x, Mask::None)?;
-        backend.linear(&self.to_out, &attended, Epilogue::add_in_branch(residual))
+    pub(super) fn forward(
+        &self,
+        backend: &B,
+        x: &B::Tensor,
+        residual: &B::Tensor,
+        updates: &Updates<'_, B>,
+    ) -> Result<B::Tensor, ModelError> {
+        let attended = updates.self_attention(backend, &self.attention, x, Mask::None)?;
+        updates.linear(backend, &self.to_out, &attended, Epilogue::add_in_branch(residual))
     }
 }
 
 /// Every pixel attends to every token of its row's text.
 pub(super) struct CrossAttention<B: Backend> {
-    to_q: B::Linear,
-    to_out: B::Linear,
+    to_q: Adapted<B::Linear>,
+    to_out: Adapted<B::Linear>,
     heads: usize,
     slot: Slot,
 }
@@ -41,8 +49,8 @@ impl<B: Backend> CrossAttention<B> {
         text: &mut TextProjections<B>,
     ) -> Result<Self, LoadError> {
         Ok(Self {
-            to_q: scope.linear_without_bias("to_q", (channels, channels))?,
-            to_out: scope.linear("to_out.0", (channels, channels))?,
+            to_q: Adapted::linear_without_bias(scope, "to_q", (channels, channels))?,
+            to_out: Adapted::linear(scope, "to_out.0", (channels, channels))?,
             heads,
             slot: text.load(scope, channels, heads)?,
         })
@@ -54,13 +62,13 @@ impl<B: Backend> CrossAttention<B> {
         backend: &B,
         x: &B::Tensor,
         residual: &B::Tensor,
-        texts: &[&TextContext<B>],
+        Conditions { texts, updates, .. }: &Conditions<'_, B>,
     ) -> Result<B::Tensor, ModelError> {
         let other_network = || ModelError::input("context", "was prepared by another model");
         let keys_values: Vec<&B::KeysValues> =
             texts.iter().map(|text| text.layer(self.slot).ok_or_else(other_network)).collect::<Result<_, _>>()?;
-        let q = backend.linear(&self.to_q, x, Epilogue::rounded())?;
+        let q = updates.linear(backend, &self.to_q, x, Epilogue::rounded())?;
         let attended = backend.attention(&q, &keys_values, self.heads)?;
-        backend.linear(&self.to_out, &attended, Epilogue::add_in_branch(residual))
+        updates.linear(backend, &self.to_out, &attended, Epilogue::add_in_branch(residual))
     }
 }

@@ -8,10 +8,11 @@ use super::{Conditions, no_skip};
 use crate::LoadError;
 use crate::compute::{Backend, ConvGeometry, Epilogue, ModelError, Scope};
 use crate::config::UNetConfig;
+use crate::lora::Adapted;
 
 pub(super) struct DownBlock<B: Backend> {
     layers: Vec<(ResnetBlock<B>, Option<Transformer<B>>)>,
-    downsampler: Option<B::Conv>,
+    downsampler: Option<Adapted<B::Conv>>,
 }
 
 impl<B: Backend> DownBlock<B> {
@@ -46,7 +47,8 @@ impl<B: Backend> DownBlock<B> {
             Ok((resnet, transformer))
         };
         let layers = (0..config.layers_per_block).map(&mut layer).collect::<Result<_, LoadError>>()?;
-        let halve = || scope.conv("downsamplers.0.conv", (channels, channels), 3, ConvGeometry::halving());
+        let size = (channels, channels);
+        let halve = || Adapted::conv(&scope, "downsamplers.0.conv", size, 3, ConvGeometry::halving());
         Ok(Self { layers, downsampler: (!is_last).then(halve).transpose()? })
     }
 
@@ -58,14 +60,15 @@ impl<B: Backend> DownBlock<B> {
         conditions: &Conditions<'_, B>,
     ) -> Result<(), ModelError> {
         for (resnet, transformer) in &self.layers {
-            let mut x = resnet.forward(backend, skips.last().ok_or_else(no_skip)?, Some(&conditions.time))?;
+            let mut x = resnet.forward(backend, skips.last().ok_or_else(no_skip)?, Some(conditions))?;
             if let Some(transformer) = transformer {
                 x = transformer.forward(backend, &x, conditions)?;
             }
             skips.push(x);
         }
         if let Some(conv) = &self.downsampler {
-            let x = backend.conv2d(conv, skips.last().ok_or_else(no_skip)?, Epilogue::none())?;
+            let x = skips.last().ok_or_else(no_skip)?;
+            let x = conditions.updates.conv2d(backend, conv, x, Epilogue::none())?;
             skips.push(x);
         }
         Ok(())

@@ -46,8 +46,8 @@ impl<B: Backend> MidBlock<B> {
         x: &B::Tensor,
         conditions: &Conditions<'_, B>,
     ) -> Result<B::Tensor, ModelError> {
-        let x = self.before.forward(backend, x, Some(&conditions.time))?;
+        let x = self.before.forward(backend, x, Some(conditions))?;
         let x = self.transformer.forward(backend, &x, conditions)?;
-        self.after.forward(backend, &x, Some(&conditions.time))
+        self.after.forward(backend, &x, Some(conditions))
     }
 }

@@ -1,16 +1,18 @@
 //! The residual block: two 3×3 convolutions, each after a group normalisation and SiLU, with the time embedding added in
 //! between; He 2016, arXiv:1603.05027. The autoencoder's blocks are the same without a time.
 
+use super::Conditions;
 use crate::LoadError;
 use crate::compute::{Activation, Backend, ConvGeometry, Epilogue, ModelError, Scope};
+use crate::lora::{Adapted, Updates};
 
 pub(crate) struct ResnetBlock<B: Backend> {
     pub(crate) norm1: B::GroupNorm,
-    pub(crate) conv1: B::Conv,
-    time_emb_proj: Option<B::Linear>,
+    pub(crate) conv1: Adapted<B::Conv>,
+    time_emb_proj: Option<Adapted<B::Linear>>,
     pub(crate) norm2: B::GroupNorm,
-    pub(crate) conv2: B::Conv,
-    pub(crate) conv_shortcut: Option<B::Conv>,
+    pub(crate) conv2: Adapted<B::Conv>,
+    pub(crate) conv_shortcut: Option<Adapted<B::Conv>>,
 }
 
 /// The sizes of a residual block.
@@ -29,37 +31,41 @@ impl<B: Backend> ResnetBlock<B> {
     pub(crate) fn load(scope: &Scope<'_, B>, shape: &ResnetShape) -> Result<Self, LoadError> {
         let ResnetShape { inputs, outputs, time, groups, eps, coarse } = *shape;
         let same = |kernel| ConvGeometry { coarse, ..ConvGeometry::same(kernel) };
-        let shortcut = || scope.conv("conv_shortcut", (inputs, outputs), 1, same(1));
+        let shortcut = || Adapted::conv(scope, "conv_shortcut", (inputs, outputs), 1, same(1));
         Ok(Self {
             norm1: scope.group_norm("norm1", inputs, groups, eps)?,
-            conv1: scope.conv("conv1", (inputs, outputs), 3, same(3))?,
-            time_emb_proj: time.map(|width| scope.linear("time_emb_proj", (width, outputs))).transpose()?,
+            conv1: Adapted::conv(scope, "conv1", (inputs, outputs), 3, same(3))?,
+            time_emb_proj: time.map(|width| Adapted::linear(scope, "time_emb_proj", (width, outputs))).transpose()?,
             norm2: scope.group_norm("norm2", outputs, groups, eps)?,
-            conv2: scope.conv("conv2", (outputs, outputs), 3, same(3))?,
+            conv2: Adapted::conv(scope, "conv2", (outputs, outputs), 3, same(3))?,
             conv_shortcut: (inputs != outputs).then(shortcut).transpose()?,
         })
     }
 
-    /// `x [b, inputs, h, w]` → `[b, outputs, h, w]`; `time [b, 1, width]` has been through its SiLU.
+    /// `x [b, inputs, h, w]` → `[b, outputs, h, w]`; without `conditions` there is no time, and nothing but the weights.
     pub(crate) fn forward(
         &self,
         backend: &B,
         x: &B::Tensor,
-        time: Option<&B::Tensor>,
+        conditions: Option<&Conditions<'_, B>>,
     ) -> Result<B::Tensor, ModelError> {
-        let shift = match (&self.time_emb_proj, time) {
-            (Some(projection), Some(time)) => Some(backend.linear(projection, time, Epilogue::none())?),
+        let none = Updates::none();
+        let updates = conditions.map_or(&none, |conditions| &conditions.updates);
+        let shift = match (&self.time_emb_proj, conditions) {
+            (Some(projection), Some(Conditions { time, .. })) => {
+                Some(updates.linear(backend, projection, time, Epilogue::none())?)
+            }
             _ => None,
         };
         let h = backend.group_norm(&self.norm1, x, Activation::Silu)?;
-        let h = backend.conv2d(&self.conv1, &h, Epilogue::channel_bias(shift.as_ref()))?;
+        let h = updates.conv2d(backend, &self.conv1, &h, Epilogue::channel_bias(shift.as_ref()))?;
         let h = backend.group_norm(&self.norm2, &h, Activation::Silu)?;
         match &self.conv_shortcut {
             Some(shortcut) => {
-                let x = backend.conv2d(shortcut, x, Epilogue::none())?;
-                backend.conv2d(&self.conv2, &h, Epilogue::add(&x))
+                let x = updates.conv2d(backend, shortcut, x, Epilogue::none())?;
+                updates.conv2d(backend, &self.conv2, &h, Epilogue::add(&x))
             }
-            None => backend.conv2d(&self.conv2, &h, Epilogue::add(x)),
+            None => updates.conv2d(backend, &self.conv2, &h, Epilogue::add(x)),
         }
     }
 }

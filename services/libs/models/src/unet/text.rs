@@ -5,6 +5,7 @@
 
 use crate::LoadError;
 use crate::compute::{Backend, ModelError, Scope};
+use crate::lora::{Adapted, Updates};
 
 /// What the cross-attentions attend to, for one text.
 pub struct TextContext<B: Backend> {
@@ -34,8 +35,8 @@ pub(super) struct TextProjections<B: Backend> {
 }
 
 struct Projection<B: Backend> {
-    to_k: B::Linear,
-    to_v: B::Linear,
+    to_k: Adapted<B::Linear>,
+    to_v: Adapted<B::Linear>,
     heads: usize,
 }
 
@@ -48,15 +49,22 @@ impl<B: Backend> TextProjections<B> {
     /// Loads the projections of the cross-attention at `scope`, which has `channels` in `heads` heads.
     pub(super) fn load(&mut self, scope: &Scope<'_, B>, channels: usize, heads: usize) -> Result<Slot, LoadError> {
         self.layers.push(Projection {
-            to_k: scope.linear_without_bias("to_k", (self.width, channels))?,
-            to_v: scope.linear_without_bias("to_v", (self.width, channels))?,
+            to_k: Adapted::linear_without_bias(scope, "to_k", (self.width, channels))?,
+            to_v: Adapted::linear_without_bias(scope, "to_v", (self.width, channels))?,
             heads,
         });
         Ok(Slot(self.layers.len() - 1))
     }
 
-    pub(super) fn project(&self, backend: &B, prompt_embeds: &B::Tensor) -> Result<TextContext<B>, ModelError> {
-        let project = |layer: &Projection<B>| backend.keys_values(&layer.to_k, &layer.to_v, prompt_embeds, layer.heads);
+    pub(super) fn project(
+        &self,
+        backend: &B,
+        prompt_embeds: &B::Tensor,
+        updates: &Updates<'_, B>,
+    ) -> Result<TextContext<B>, ModelError> {
+        let project = |Projection { to_k, to_v, heads }: &Projection<B>| {
+            updates.keys_values(backend, [to_k, to_v], prompt_embeds, *heads)
+        };
         Ok(TextContext { layers: self.layers.iter().map(project).collect::<Result<_, _>>()? })
     }
 }

@@ -6,6 +6,7 @@ use super::attention::{CrossAttention, SelfAttention};
 use super::text::TextProjections;
 use crate::LoadError;
 use crate::compute::{Activation, Backend, Epilogue, ModelError, Scope};
+use crate::lora::Adapted;
 
 /// Epsilon of the normalisation before the tokens; everywhere else the UNet has `norm_eps`.
 const GROUP_NORM_EPS: f64 = 1e-6;
@@ -16,9 +17,9 @@ const FEED_FORWARD_FACTOR: usize = 4;
 
 pub(super) struct Transformer<B: Backend> {
     norm: B::GroupNorm,
-    proj_in: B::Linear,
+    proj_in: Adapted<B::Linear>,
     block: TransformerBlock<B>,
-    proj_out: B::Linear,
+    proj_out: Adapted<B::Linear>,
 }
 
 impl<B: Backend> Transformer<B> {
@@ -31,9 +32,9 @@ impl<B: Backend> Transformer<B> {
     ) -> Result<Self, LoadError> {
         Ok(Self {
             norm: scope.group_norm("norm", channels, groups, GROUP_NORM_EPS)?,
-            proj_in: scope.pixel_linear("proj_in", (channels, channels))?,
+            proj_in: Adapted::pixel_linear(scope, "proj_in", (channels, channels))?,
             block: TransformerBlock::load(&scope.enter("transformer_blocks.0"), channels, heads, text)?,
-            proj_out: scope.pixel_linear("proj_out", (channels, channels))?,
+            proj_out: Adapted::pixel_linear(scope, "proj_out", (channels, channels))?,
         })
     }
 
@@ -45,10 +46,11 @@ impl<B: Backend> Transformer<B> {
         conditions: &Conditions<'_, B>,
     ) -> Result<B::Tensor, ModelError> {
         let normed = backend.group_norm(&self.norm, image, Activation::None)?;
-        let tokens = backend.linear(&self.proj_in, &backend.image_to_tokens(&normed)?, Epilogue::rounded())?;
+        let tokens = backend.image_to_tokens(&normed)?;
+        let tokens = conditions.updates.linear(backend, &self.proj_in, &tokens, Epilogue::rounded())?;
         let tokens = self.block.forward(backend, tokens, conditions)?;
         let residual = backend.image_to_tokens(image)?;
-        let tokens = backend.linear(&self.proj_out, &tokens, Epilogue::add(&residual))?;
+        let tokens = conditions.updates.linear(backend, &self.proj_out, &tokens, Epilogue::add(&residual))?;
         backend.tokens_to_image(&tokens, backend.image_size(image)?)
     }
 }
@@ -59,8 +61,8 @@ struct TransformerBlock<B: Backend> {
     norm2: B::LayerNorm,
     attn2: CrossAttention<B>,
     norm3: B::LayerNorm,
-    geglu: B::Geglu,
-    ff_out: B::Linear,
+    geglu: Adapted<B::Geglu>,
+    ff_out: Adapted<B::Linear>,
 }
 
 impl<B: Backend> TransformerBlock<B> {
@@ -78,21 +80,21 @@ impl<B: Backend> TransformerBlock<B> {
             norm2: scope.layer_norm("norm2", channels, LAYER_NORM_EPS)?,
             attn2: CrossAttention::load(&scope.enter("attn2"), channels, heads, text)?,
             norm3: scope.layer_norm("norm3", channels, LAYER_NORM_EPS)?,
-            geglu: feed_forward.geglu("0.proj", (channels, hidden))?,
-            ff_out: feed_forward.linear("2", (hidden, channels))?,
+            geglu: Adapted::geglu(&feed_forward, "0.proj", (channels, hidden))?,
+            ff_out: Adapted::linear(&feed_forward, "2", (hidden, channels))?,
         })
     }
 
     /// Tokens `[b, n, channels]` → the same shape.
     fn forward(&self, backend: &B, x: B::Tensor, conditions: &Conditions<'_, B>) -> Result<B::Tensor, ModelError> {
         let normed = backend.layer_norm(&self.norm1, &x)?;
-        let x = self.attn1.forward(backend, &normed, &x)?;
+        let x = self.attn1.forward(backend, &normed, &x, &conditions.updates)?;
 
         let normed = backend.layer_norm(&self.norm2, &x)?;
-        let x = self.attn2.forward(backend, &normed, &x, conditions.texts)?;
+        let x = self.attn2.forward(backend, &normed, &x, conditions)?;
 
         let normed = backend.layer_norm(&self.norm3, &x)?;
-        let hidden = backend.geglu(&self.geglu, &normed)?;
-        backend.linear(&self.ff_out, &hidden, Epilogue::add_in_branch(&x))
+        let hidden = conditions.updates.geglu(backend, &self.geglu, &normed)?;
+        conditions.updates.linear(backend, &self.ff_out, &hidden, Epilogue::add_in_branch(&x))
     }
 }

@@ -9,10 +9,11 @@ use super::{Conditions, no_skip};
 use crate::LoadError;
 use crate::compute::{Backend, ConvGeometry, ModelError, Scope};
 use crate::config::UNetConfig;
+use crate::lora::Adapted;
 
 pub(super) struct UpBlock<B: Backend> {
     layers: Vec<(ResnetBlock<B>, Option<Transformer<B>>)>,
-    upsampler: Option<B::Conv>,
+    upsampler: Option<Adapted<B::Conv>>,
 }
 
 impl<B: Backend> UpBlock<B> {
@@ -54,7 +55,8 @@ impl<B: Backend> UpBlock<B> {
             Ok((resnet, transformer))
         };
         let layers = (0..count).map(&mut layer).collect::<Result<_, LoadError>>()?;
-        let enlarge = || scope.conv("upsamplers.0.conv", (channels, channels), 3, ConvGeometry::upsampled());
+        let size = (channels, channels);
+        let enlarge = || Adapted::conv(&scope, "upsamplers.0.conv", size, 3, ConvGeometry::upsampled());
         Ok(Self { layers, upsampler: (level > 0).then(enlarge).transpose()? })
     }
 
@@ -69,7 +71,7 @@ impl<B: Backend> UpBlock<B> {
     ) -> Result<B::Tensor, ModelError> {
         for (resnet, transformer) in &self.layers {
             let skip = skips.pop().ok_or_else(no_skip)?;
-            x = resnet.forward(backend, &backend.concat_channels(&x, &skip)?, Some(&conditions.time))?;
+            x = resnet.forward(backend, &backend.concat_channels(&x, &skip)?, Some(conditions))?;
             if let Some(transformer) = transformer {
                 x = transformer.forward(backend, &x, conditions)?;
             }
@@ -77,7 +79,7 @@ impl<B: Backend> UpBlock<B> {
         match &self.upsampler {
             Some(conv) => {
                 let size = backend.image_size(skips.last().ok_or_else(no_skip)?)?;
-                backend.upsample_conv2d(conv, &x, size)
+                conditions.updates.upsample_conv2d(backend, conv, &x, size)
             }
             None => Ok(x),
         }

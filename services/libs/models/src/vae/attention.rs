@@ -25,7 +25,7 @@ impl<B: Backend> PixelAttention<B> {
     pub(super) fn forward(&self, backend: &B, image: &B::Tensor) -> Result<B::Tensor, ModelError> {
         let normed = backend.group_norm(&self.group_norm, image, Activation::None)?;
         let tokens = backend.image_to_tokens(&normed)?;
-        let attended = backend.self_attention(&self.attention, &tokens, Mask::None)?;
+        let attended = backend.self_attention(&self.attention, &tokens, Mask::None, None)?;
         let residual = backend.image_to_tokens(image)?;
         let tokens = backend.linear(&self.to_out, &attended, Epilogue::add(&residual))?;
         backend.tokens_to_image(&tokens, backend.image_size(image)?)

@@ -75,7 +75,7 @@ impl<B: Backend> UpBlock<B> {
         match &self.upsampler {
             Some(conv) => {
                 let (height, width) = backend.image_size(&x)?;
-                backend.upsample_conv2d(conv, &x, (2 * height, 2 * width))
+                backend.upsample_conv2d(conv, &x, (2 * height, 2 * width), Epilogue::none())
             }
             None => Ok(x),
         }

@@ -31,6 +31,7 @@ pub(crate) use blob::Blob;
 pub use dtype::Dtype;
 pub(crate) use folder::{folder_tensors, folder_weights};
 pub(crate) use revision::revision_with;
+pub(crate) use safetensors::{read_safetensors, safetensors_text};
 pub(crate) use single::{SingleFile, read_contents, read_tensors};
 pub(crate) use stored::Stored;
 pub use tensor::WeightTensor;

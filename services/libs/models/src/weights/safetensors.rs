@@ -21,9 +21,33 @@ pub(super) fn is_safetensors(bytes: &[u8]) -> bool {
 ///
 /// The format has no holes and no overlaps: ranges follow each other from the header to the file's end, and all of that is
 /// checked here, so that a file cut short is found out before anything is loaded from it.
-pub(super) fn read_safetensors(blob: &Blob) -> Result<Vec<(String, Stored)>, LoadError> {
-    let file = blob.file();
-    let malformed = |what: String| LoadError::malformed(file, what);
+pub(crate) fn read_safetensors(blob: &Blob) -> Result<Vec<(String, Stored)>, LoadError> {
+    let malformed = |what: String| LoadError::malformed(blob.file(), what);
+    let (metadata, first) = read_header(blob)?;
+    let mut tensors = Vec::new();
+    for (name, info) in metadata.tensors() {
+        let (start, len) = (first + info.data_offsets.0, info.data_offsets.1 - info.data_offsets.0);
+        // Formats without a name here, some smaller than a byte, are kept as bytes: no network reads them.
+        let (dtype, shape) = match dtype_of(info.dtype) {
+            Some(dtype) => (dtype, info.shape.clone()),
+            None => (Dtype::Other("an unusual format", 1), vec![len]),
+        };
+        let stored = Stored::contiguous(blob.clone(), dtype, shape, start, len);
+        let stored = stored.map_err(|what| malformed(format!("tensor {name}: {what}")))?;
+        tensors.push((name, stored));
+    }
+    Ok(tensors)
+}
+
+/// A text in a file's header that is no tensor's.
+pub(crate) fn safetensors_text(blob: &Blob, name: &str) -> Result<Option<String>, LoadError> {
+    let (metadata, _) = read_header(blob)?;
+    Ok(metadata.metadata().as_ref().and_then(|texts| texts.get(name)).cloned())
+}
+
+/// The header, and where the tensors begin.
+fn read_header(blob: &Blob) -> Result<(Metadata, usize), LoadError> {
+    let malformed = |what: String| LoadError::malformed(blob.file(), what);
     let Some((length, rest)) = blob.split_first_chunk::<LENGTH>() else {
         return Err(malformed(format!("a safetensors file of {} bytes; it was cut short", blob.len())));
     };
@@ -43,20 +67,7 @@ pub(super) fn read_safetensors(blob: &Blob) -> Result<Vec<(String, Stored)>, Loa
         let what = if found < expected { "it was cut short" } else { "it has bytes that no tensor owns" };
         return Err(malformed(format!("its header describes {expected} bytes of tensors, {found} follow; {what}")));
     }
-    let first = LENGTH + length;
-    let mut tensors = Vec::new();
-    for (name, info) in metadata.tensors() {
-        let (start, len) = (first + info.data_offsets.0, info.data_offsets.1 - info.data_offsets.0);
-        // Formats without a name here, some smaller than a byte, are kept as bytes: no network reads them.
-        let (dtype, shape) = match dtype_of(info.dtype) {
-            Some(dtype) => (dtype, info.shape.clone()),
-            None => (Dtype::Other("an unusual format", 1), vec![len]),
-        };
-        let stored = Stored::contiguous(blob.clone(), dtype, shape, start, len);
-        let stored = stored.map_err(|what| malformed(format!("tensor {name}: {what}")))?;
-        tensors.push((name, stored));
-    }
-    Ok(tensors)
+    Ok((metadata, LENGTH + length))
 }
 
 fn dtype_of(format: Format) -> Option<Dtype> {

@@ -66,7 +66,7 @@ fn folders_of_other_families() {
         ("unet/config.json", "act_fn", json!("mish"), "another activation (act_fn is \"mish\")"),
         ("unet/config.json", "only_cross_attention", json!([false, true, false]), "a UNet without self-attention"),
         ("unet/config.json", "_class_name", json!("UNet2DModel"), "another network than UNet2DConditionModel"),
-        ("unet/config.json", "time_cond_proj_dim", json!(256), "a distilled UNet"),
+        ("unet/config.json", "time_embedding_dim", json!(256), "another time embedding"),
         ("vae/config.json", "_class_name", json!("AutoencoderTiny"), "another network than AutoencoderKL"),
         ("vae/config.json", "use_quant_conv", json!(false), "an autoencoder without quant_conv"),
         ("vae/config.json", "shift_factor", json!(0.1), "an autoencoder with shifted latents"),

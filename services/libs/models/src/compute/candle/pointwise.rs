@@ -20,6 +20,9 @@ pub(super) fn finish(mut y: Tensor, bias: Option<&Tensor>, epilogue: &Epilogue<'
         let (batch, _, channels) = shift.dims3()?;
         y = y.broadcast_add(&shift.reshape((batch, channels, 1, 1))?)?;
     }
+    if let Some(added) = epilogue.added {
+        y = (y + added)?;
+    }
     y = activate(y, epilogue.activation)?;
     match epilogue.residual {
         Some(residual) => y + residual,

@@ -17,9 +17,15 @@ pub struct KeysValues {
 
 impl KeysValues {
     /// Projects tokens `[b, m, in]`.
-    pub(super) fn new(cpu: &Cpu, to_k: &Linear, to_v: &Linear, x: &Tensor, heads: usize) -> Result<Self, ModelError> {
-        let keys = to_k.apply(cpu, x, &Epilogue::rounded())?;
-        let values = to_v.apply(cpu, x, &Epilogue::rounded())?;
+    pub(super) fn new(
+        cpu: &Cpu,
+        [to_k, to_v]: [&Linear; 2],
+        x: &Tensor,
+        heads: usize,
+        [to_keys, to_values]: [Option<&Tensor>; 2],
+    ) -> Result<Self, ModelError> {
+        let keys = to_k.apply(cpu, x, &Epilogue { added: to_keys, ..Epilogue::rounded() })?;
+        let values = to_v.apply(cpu, x, &Epilogue { added: to_values, ..Epilogue::rounded() })?;
         let width = keys.channels();
         let [keys, values] = [&keys, &values].map(|of| Columns { of, first: 0, width });
         Ok(Self::pack(cpu, &keys, &values, heads))
@@ -85,8 +91,14 @@ impl SelfAttention {
     }
 
     /// See [`Backend::self_attention`](crate::compute::Backend::self_attention).
-    pub(super) fn apply(&self, cpu: &Cpu, x: &Tensor, mask: Mask) -> Result<Tensor, ModelError> {
-        let projected = self.projections.apply(cpu, x, &Epilogue::rounded())?;
+    pub(super) fn apply(
+        &self,
+        cpu: &Cpu,
+        x: &Tensor,
+        mask: Mask,
+        added: Option<&Tensor>,
+    ) -> Result<Tensor, ModelError> {
+        let projected = self.projections.apply(cpu, x, &Epilogue { added, ..Epilogue::rounded() })?;
         let width = self.width;
         let [queries, keys, values] = [0, 1, 2].map(|i| Columns { of: &projected, first: i * width, width });
         let keys_values = KeysValues::pack(cpu, &keys, &values, self.heads);

@@ -55,12 +55,23 @@ pub(super) fn finish<'a>(
     bias: Option<&'a [f32]>,
     rows: usize,
 ) -> Result<kernels::Epilogue<'a>, ModelError> {
-    let group_bias = match epilogue.channel_bias.map(Tensor::values) {
-        None => None,
-        Some(kernels::Values::F32(values)) => Some(GroupBias { values, rows_per_group: rows }),
-        Some(kernels::Values::Bf16(_)) => return Err(ModelError::Compute("a channel bias is kept in f32".into())),
+    let in_f32 = |tensor: &'a Tensor| match tensor.values() {
+        kernels::Values::F32(values) => Ok(values),
+        kernels::Values::Bf16(_) => Err(ModelError::Compute("what is added to sums is kept in f32".into())),
     };
-    let residual = match epilogue.residual {
+    let Epilogue { channel_bias, added, mut residual, .. } = *epilogue;
+    let group_bias = match (channel_bias, added) {
+        (None, None) => None,
+        (Some(bias), None) => Some(GroupBias { values: in_f32(bias)?, rows_per_group: rows }),
+        (None, Some(added)) => Some(GroupBias { values: in_f32(added)?, rows_per_group: 1 }),
+        // Without an activation there is no difference.
+        (Some(bias), Some(_)) if residual.is_none() && epilogue.activation == Activation::None => {
+            residual = added;
+            Some(GroupBias { values: in_f32(bias)?, rows_per_group: rows })
+        }
+        (Some(_), Some(_)) => return Err(ModelError::Compute("sums have no room for all that is added".into())),
+    };
+    let residual = match residual {
         None => Residual::None,
         Some(residual) => Residual::Matrix(residual.matrix()?),
     };

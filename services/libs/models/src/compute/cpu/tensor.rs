@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::Cpu;
 use super::arena::Loan;
-use crate::compute::{Epilogue, ModelError};
+use crate::compute::{Epilogue, ModelError, Piece};
 
 /// Images `[batch, height, width, channels]` or tokens `[batch, count, channels]`. The channels may lie in two parts.
 #[derive(Clone)]
@@ -125,6 +125,16 @@ impl Tensor {
         }
     }
 
+    /// Some pictures of the batch, whose channels are in one part: the same memory.
+    pub(super) fn pictures(&self, pictures: Range<usize>) -> Result<Self, ModelError> {
+        if self.second.is_some() || pictures.is_empty() || pictures.end > self.batch {
+            return Err(ModelError::Compute(format!("a batch of {} has no pictures {pictures:?}", self.batch)));
+        }
+        let Part { loan, skipped, channels } = self.first.clone();
+        let skipped = skipped + pictures.start * self.grid.rows() * channels;
+        Ok(Self { batch: pictures.len(), first: Part { loan, skipped, channels }, ..self.clone() })
+    }
+
     /// Some rows of the only image of a batch: the same memory.
     pub(super) fn band(&self, rows: Range<usize>) -> Result<Self, ModelError> {
         let (height, width) = self.size()?;
@@ -194,6 +204,40 @@ impl Cpu {
             before += part.channels;
         }
         Tensor { first: Part { loan: Arc::new(values), skipped: 0, channels }, second: None, ..x.clone() }
+    }
+
+    /// See [`Backend::assemble`](crate::compute::Backend::assemble). In f32.
+    pub(super) fn assembled(
+        &self,
+        pieces: &[Piece<'_, Tensor>],
+        batch: usize,
+        width: usize,
+    ) -> Result<Tensor, ModelError> {
+        let grid = pieces.first().map(|piece| piece.tokens.grid);
+        let grid = grid.ok_or_else(|| ModelError::Compute("nothing is assembled of no pieces".into()))?;
+        for Piece { picture, column, tokens } in pieces {
+            let fits = tokens.grid == grid && picture + tokens.batch <= batch && column + tokens.channels() <= width;
+            if !fits {
+                return Err(ModelError::Compute("a piece lies outside of what it is a part of".into()));
+            }
+        }
+        let pieces = pieces.iter().map(|piece| Ok((piece, piece.tokens.matrix()?)));
+        let pieces = pieces.collect::<Result<Vec<_>, ModelError>>()?;
+        Ok(self.lend(batch, grid, width, Precision::F32, |mut values| {
+            if let ValuesMut::F32(values) = &mut values {
+                // The one number that any other keeps its bits beside, zeros of both signs too.
+                values.fill(-0.0);
+            }
+            for (Piece { picture, column, tokens }, from) in pieces {
+                let first = picture * grid.rows() * width + column;
+                let (rows, columns) = (tokens.rows(), tokens.channels());
+                let to = match &mut values {
+                    ValuesMut::F32(values) => ValuesMut::F32(&mut values[first..]),
+                    ValuesMut::Bf16(values) => ValuesMut::Bf16(&mut values[first..]),
+                };
+                convert(self.isa, from, &mut MatrixMut::strided(to, rows, columns, width));
+            }
+        }))
     }
 
     /// Images one under the other, in the precision of the first.

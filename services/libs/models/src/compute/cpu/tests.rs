@@ -46,7 +46,7 @@ fn epilogues<'a, T>(shift: &'a T, residual: &'a T) -> Vec<Epilogue<'a, T>> {
         for (channel_bias, residual) in
             [(None, None), (Some(shift), None), (None, Some(residual)), (Some(shift), Some(residual))]
         {
-            all.push(Epilogue { channel_bias, activation, residual, rounded: false });
+            all.push(Epilogue { channel_bias, added: None, activation, residual, rounded: false });
         }
     }
     all
@@ -78,7 +78,7 @@ fn convolutions_of_enlarged_images() {
         same!(|backend| {
             let conv = backend.pack_conv(&kernel, &bias, ConvGeometry::upsampled()).unwrap();
             let x = backend.upload_image(&values(2 * inputs * 7 * 9, 3), [2, inputs, 7, 9]).unwrap();
-            backend.upsample_conv2d(&conv, &x, size).unwrap()
+            backend.upsample_conv2d(&conv, &x, size, Epilogue::none()).unwrap()
         });
     }
 }
@@ -114,7 +114,7 @@ fn linear_layers_plain_and_gated() {
     same!(|backend| {
         let x = backend.upload_tokens(&values(2 * 9 * 6, 3), [2, 9, 6]).unwrap();
         let geglu = backend.pack_geglu(&gated, &bias).unwrap();
-        backend.geglu(&geglu, &x).unwrap()
+        backend.geglu(&geglu, &x, None).unwrap()
     });
 }
 
@@ -168,9 +168,9 @@ fn attention_to_itself_and_to_texts_of_any_length() {
         same!(|backend| {
             let x = backend.upload_tokens(&values(3 * 7 * 6, 4), [3, 7, 6]).unwrap();
             let bare = backend.pack_self_attention(&projections, None, 2).unwrap();
-            let x = backend.self_attention(&bare, &x, mask).unwrap();
+            let x = backend.self_attention(&bare, &x, mask, None).unwrap();
             let biased = backend.pack_self_attention(&projections, Some(&biases), 2).unwrap();
-            backend.self_attention(&biased, &x, mask).unwrap()
+            backend.self_attention(&biased, &x, mask, None).unwrap()
         });
     }
     let [_, to_k, to_v] = &projections;
@@ -179,7 +179,7 @@ fn attention_to_itself_and_to_texts_of_any_length() {
         let q = backend.upload_tokens(&values(3 * 7 * 6, 4), [3, 7, 6]).unwrap();
         let texts = [4, 9, 1].map(|length| {
             let text = backend.upload_tokens(&values(length * 6, length), [1, length, 6]).unwrap();
-            backend.keys_values(&linear(to_k), &linear(to_v), &text, 2).unwrap()
+            backend.keys_values([&linear(to_k), &linear(to_v)], &text, 2, [None; 2]).unwrap()
         });
         backend.attention(&q, &texts.each_ref(), 2).unwrap()
     });
@@ -224,7 +224,7 @@ fn a_band_is_convolved_as_where_it_stands() {
                 let conv = backend.pack_conv(&kernel, &bias, geometry).unwrap();
                 let x = backend.upload_image(&values(inputs * 10 * 9, 3), [1, inputs, 10, 9]).unwrap();
                 let whole = match geometry.upsampled {
-                    true => backend.upsample_conv2d(&conv, &x, (20, 18)).unwrap(),
+                    true => backend.upsample_conv2d(&conv, &x, (20, 18), Epilogue::none()).unwrap(),
                     false => backend.conv2d(&conv, &x, Epilogue::none()).unwrap(),
                 };
                 let expected = backend.download(&backend.rows(&whole, own.clone()).unwrap()).unwrap();
@@ -297,4 +297,88 @@ fn what_is_no_band_is_refused() {
     }
     let rows = cpu.rows(&x, 0..2).unwrap();
     assert!(cpu.conv2d_band(&conv, &rows, Margins { above: 1, below: 1 }, Epilogue::none()).is_err());
+}
+
+#[test]
+fn what_is_added_to_sums() {
+    let (plain, gated, bias) = (weight(&[14, 6], 1), weight(&[14, 6], 1), weight(&[14], 2));
+    for activation in [Activation::None, Activation::Silu, Activation::QuickGelu] {
+        same!(|backend| {
+            let x = backend.upload_tokens(&values(2 * 9 * 6, 3), [2, 9, 6]).unwrap();
+            let added = backend.upload_tokens(&values(2 * 9 * 14, 4), [2, 9, 14]).unwrap();
+            let residual = backend.upload_tokens(&values(2 * 9 * 14, 5), [2, 9, 14]).unwrap();
+            let linear = backend.pack_linear(&plain, Some(&bias)).unwrap();
+            let epilogue = Epilogue { added: Some(&added), activation, ..Epilogue::add(&residual) };
+            backend.linear(&linear, &x, epilogue).unwrap()
+        });
+    }
+    same!(|backend| {
+        let x = backend.upload_tokens(&values(2 * 9 * 6, 3), [2, 9, 6]).unwrap();
+        let added = backend.upload_tokens(&values(2 * 9 * 14, 4), [2, 9, 14]).unwrap();
+        let geglu = backend.pack_geglu(&gated, &bias).unwrap();
+        backend.geglu(&geglu, &x, Some(&added)).unwrap()
+    });
+    let projections = [1, 2, 3].map(|seed| weight(&[8, 6], seed));
+    same!(|backend| {
+        let x = backend.upload_tokens(&values(2 * 9 * 6, 3), [2, 9, 6]).unwrap();
+        let added = backend.upload_tokens(&values(2 * 9 * 24, 4), [2, 9, 24]).unwrap();
+        let layer = backend.pack_self_attention(&projections, None, 2).unwrap();
+        backend.self_attention(&layer, &x, Mask::Causal, Some(&added)).unwrap()
+    });
+    same!(|backend| {
+        let x = backend.upload_tokens(&values(2 * 9 * 6, 3), [2, 9, 6]).unwrap();
+        let [keys, values_of] = [4, 5].map(|seed| backend.upload_tokens(&values(2 * 9 * 8, seed), [2, 9, 8]).unwrap());
+        let [to_q, to_k, to_v] = projections.each_ref().map(|weight| backend.pack_linear(weight, None).unwrap());
+        let added = [Some(&keys), Some(&values_of)];
+        let text = backend.keys_values([&to_k, &to_v], &x, 2, added).unwrap();
+        backend.attention(&backend.linear(&to_q, &x, Epilogue::none()).unwrap(), &[&text], 2).unwrap()
+    });
+}
+
+#[test]
+fn what_is_added_to_convolutions() {
+    for (upsampled, [inputs, outputs]) in [(false, [4, 6]), (false, [64, 80]), (true, [64, 80])] {
+        let (kernel, bias) = (weight(&[outputs, inputs, 3, 3], 1), weight(&[outputs], 2));
+        for (with_shift, with_residual) in [(false, false), (true, false), (false, true)] {
+            if upsampled && (with_shift || with_residual) {
+                continue;
+            }
+            same!(|backend| {
+                let geometry = if upsampled { ConvGeometry::upsampled() } else { ConvGeometry::same(3) };
+                let conv = backend.pack_conv(&kernel, &bias, geometry).unwrap();
+                let x = backend.upload_image(&values(2 * inputs * 5 * 7, 3), [2, inputs, 5, 7]).unwrap();
+                let (height, width) = if upsampled { (10, 14) } else { (5, 7) };
+                let image = |seed| {
+                    let all = values(2 * outputs * height * width, seed);
+                    backend.upload_image(&all, [2, outputs, height, width]).unwrap()
+                };
+                let (added, residual) = (image(4), image(5));
+                let shift = backend.upload_tokens(&values(2 * outputs, 6), [2, 1, outputs]).unwrap();
+                let epilogue = Epilogue {
+                    added: Some(&added),
+                    channel_bias: with_shift.then_some(&shift),
+                    residual: with_residual.then_some(&residual),
+                    ..Epilogue::none()
+                };
+                match upsampled {
+                    true => backend.upsample_conv2d(&conv, &x, (height, width), epilogue).unwrap(),
+                    false => backend.conv2d(&conv, &x, epilogue).unwrap(),
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn parts_of_a_batch_and_what_they_are_put_together_to() {
+    same!(|backend| {
+        let x = backend.upload_tokens(&values(4 * 3 * 5, 3), [4, 3, 5]).unwrap();
+        let (last, middle) = (backend.pictures(&x, 3..4).unwrap(), backend.pictures(&x, 1..3).unwrap());
+        let pieces = [
+            Piece { picture: 0, column: 2, tokens: &last },
+            Piece { picture: 2, column: 7, tokens: &middle },
+            Piece { picture: 2, column: 0, tokens: &middle },
+        ];
+        backend.assemble(&pieces, 4, 12).unwrap()
+    });
 }

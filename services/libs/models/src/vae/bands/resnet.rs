@@ -18,11 +18,11 @@ pub(super) fn forward<B: Backend>(
     let mut shortcut = block.conv_shortcut.as_ref().map(|conv| (conv, Bands::new(size)));
     for rows in division.bands(size, outputs) {
         let (normed, margins) = x.normed(backend, &block.norm1, &moments, &rows)?;
-        hidden.push(rows.clone(), backend.conv2d_band(&block.conv1, &normed, margins, Epilogue::rounded())?);
+        hidden.push(rows.clone(), backend.conv2d_band(&block.conv1.layer, &normed, margins, Epilogue::rounded())?);
         drop(normed);
         if let Some((conv, shortcut)) = &mut shortcut {
             let input = x.rows(backend, &rows)?;
-            let output = backend.conv2d(conv, &input, Epilogue::none())?;
+            let output = backend.conv2d(&conv.layer, &input, Epilogue::none())?;
             // The next band's window begins a row higher.
             x.release(rows.end - 1);
             shortcut.push(rows, output);
@@ -39,7 +39,7 @@ pub(super) fn forward<B: Backend>(
         let (normed, margins) = hidden.normed(backend, &block.norm2, &moments, &rows)?;
         hidden.release(rows.end - 1);
         let residual = shortcut.rows(backend, &rows)?;
-        let output = backend.conv2d_band(&block.conv2, &normed, margins, Epilogue::add(&residual))?;
+        let output = backend.conv2d_band(&block.conv2.layer, &normed, margins, Epilogue::add(&residual))?;
         drop(residual);
         shortcut.release(rows.end);
         y.push(rows, output);

@@ -12,9 +12,12 @@ const RESNET: [(&str, &str); 6] = [
 ];
 
 /// Modules outside of the blocks.
-const OUTSIDE: [(&str, &str); 5] = [
+const OUTSIDE: [(&str, &str); 7] = [
     ("time_embed.0.", "time_embedding.linear_1."),
     ("time_embed.2.", "time_embedding.linear_2."),
+    // CompVis' code has no such layer; distilled models have it under either name.
+    ("time_embed.cond_proj.", "time_embedding.cond_proj."),
+    ("time_embedding.cond_proj.", "time_embedding.cond_proj."),
     ("input_blocks.0.0.", "conv_in."),
     ("out.0.", "conv_norm_out."),
     ("out.2.", "conv_out."),
