@@ -45,8 +45,8 @@ pub(crate) struct PictureFlags {
     /// What to move away from.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) negative_prompt: String,
-    /// How prompts are read: plain as the reference does, weighted as AUTOMATIC1111's web UI does: (word:1.3), [word], BREAK, and texts of
-    /// more than 75 tokens.
+    /// How prompts are read: plain as the reference does, weighted as AUTOMATIC1111's web UI does: (word:1.3), square brackets, BREAK, and
+    /// texts of more than 75 tokens.
     #[arg(long, value_name = "HOW", value_enum)]
     pub(crate) prompt_syntax: Option<PromptSyntax>,
     /// A LoRA that the server has, or the folder of --loras: NAME, or NAME:WEIGHT with -10 to 10 instead of 1. Up to eight of these flags.
