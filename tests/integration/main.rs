@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "functions that only tests call may panic as tests do")]
 
+mod alerts;
 mod asking;
 mod bad_input;
 mod bad_tensors;

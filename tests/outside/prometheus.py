@@ -16,6 +16,7 @@ from free_ports import find_free
 
 BASE = int(sys.argv[1])
 PATIENCE_SECONDS = 30
+RULES = Path(__file__).parents[2].resolve() / "deploy/prometheus/rules/*.yml"
 # The order is that of the ports.
 SERVICES = ["orchestrator", "text-encoder", "vae", "denoiser"]
 # Queries that must find a value above 0 once a picture was made.
@@ -54,7 +55,8 @@ def configuration():
         for number, service in enumerate(SERVICES)
     ]
     return {
-        "global": {"scrape_interval": "1s"},
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(RULES)],
         "scrape_configs": [{"job_name": "darkroom", "static_configs": targets}],
     }
 
@@ -69,7 +71,16 @@ def check(server):
         # A misspelt name is a successful, empty answer; so is a NaN for a histogram that was never written.
         return max((float(series["value"][1]) for series in result), default=0)
 
+    def rules_evaluate():
+        groups = get(f"{server}/api/v1/rules")["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        broken = [f"{rule['name']}: {rule['lastError']}" for rule in rules if rule["health"] == "err"]
+        if broken:
+            raise SystemExit("\n".join(broken))
+        return rules and all(rule["health"] == "ok" for rule in rules)
+
     wait_for("all four targets up", all_up)
+    wait_for("all rules evaluated", rules_evaluate)
     for query in QUERIES:
         wait_for(query, lambda query=query: value(query) > 0)
         print(f"{query} = {value(query):g}")
