@@ -1,4 +1,4 @@
-//! Prometheus' rules ask for metrics that there are, and every alert has a test and says what to do.
+//! Prometheus' rules and the dashboards ask for metrics that there are, and every alert has a test and says what to do.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -29,9 +29,10 @@ fn rules(name: &str) -> String {
 #[test]
 fn rules_ask_for_metrics_that_there_are() {
     let (recording, alerts, documented) = (rules("recording"), rules("alerts"), file("services/METRICS.md"));
-    let asked = [&recording, &alerts].into_iter().flat_map(|text| metrics(text, "darkroom_"));
-    let asked: BTreeSet<&str> = asked.collect();
-    assert!(asked.len() > 8, "{asked:?}");
+    let boards = ["throughput", "workers", "requests"].map(|name| file(&format!("deploy/dashboards/{name}.json")));
+    let texts = [&recording, &alerts].into_iter().chain(&boards);
+    let asked: BTreeSet<&str> = texts.flat_map(|text| metrics(text, "darkroom_")).collect();
+    assert!(asked.len() > 30, "{asked:?}");
     for metric in asked {
         let name = ["_bucket", "_sum", "_count"].iter().find_map(|part| metric.strip_suffix(part)).unwrap_or(metric);
         assert!(documented.contains(&format!("| `{name}` |")), "services/METRICS.md has no {name}");

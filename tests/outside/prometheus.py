@@ -1,6 +1,7 @@
-"""Runs a real Prometheus for some seconds against the four services and asks it for what must be there.
+"""Runs a real Prometheus for some seconds against the four services at work, and asks it for what must be there: the services' own
+numbers, the rules, and every panel of the dashboards.
 
-Usage: prometheus.py PORT_BASE
+Usage: prometheus.py PORT_BASE DARKROOM
 """
 
 import json
@@ -12,10 +13,12 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+import dashboards
 from free_ports import find_free
 
-BASE = int(sys.argv[1])
+BASE, DARKROOM = int(sys.argv[1]), sys.argv[2]
 PATIENCE_SECONDS = 30
+PICTURES = 8
 RULES = Path(__file__).parents[2].resolve() / "deploy/prometheus/rules/*.yml"
 # The order is that of the ports.
 SERVICES = ["orchestrator", "text-encoder", "vae", "denoiser"]
@@ -81,9 +84,16 @@ def check(server):
 
     wait_for("all four targets up", all_up)
     wait_for("all rules evaluated", rules_evaluate)
+    # So that rates and quantiles have something to tell of.
+    since = time.time()
+    for seed in range(PICTURES):
+        prompt = f"a red circle on a white background {'red ' * 90 if seed == 0 else ''}"
+        command = [DARKROOM, "txt2img", prompt, "--server", f"http://127.0.0.1:{BASE}", "--seed", str(seed), "--skip-save"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for query in QUERIES:
         wait_for(query, lambda query=query: value(query) > 0)
         print(f"{query} = {value(query):g}")
+    dashboards.check(get, server, since)
 
 
 with tempfile.TemporaryDirectory() as folder:

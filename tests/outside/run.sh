@@ -101,5 +101,5 @@ for number in "${!services[@]}"; do
     promtool check metrics <"$folder/metrics" || fail "the metrics of ${services[number]} are not clean"
 done
 
-say "Prometheus: it scrapes all four, and queries find what they did"
-python tests/outside/prometheus.py "$base"
+say "Prometheus: it scrapes all four; queries, rules and every panel of the dashboards find what they did"
+python tests/outside/prometheus.py "$base" "$darkroom"
