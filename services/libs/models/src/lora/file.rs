@@ -51,10 +51,12 @@ impl Layers {
         if blob.len() > MAX_BYTES {
             return Err(LoadError::unsupported(file, format!("{} bytes; a LoRA has at most {MAX_BYTES}", blob.len())));
         }
-        let tensors = read_safetensors(blob)?;
+        let mut tensors = read_safetensors(blob)?;
         if tensors.is_empty() {
             return Err(LoadError::malformed(file, "it has no tensors"));
         }
+        // So that of several mistakes the same one is told every time.
+        tensors.sort_by(|(first, _), (second, _)| first.cmp(second));
         let scales = Scales::read(blob)?;
         let mut found: BTreeMap<(Network, usize), Found> = BTreeMap::new();
         let [unet, text_encoder] = [Network::Unet, Network::TextEncoder].map(|network| self.index(network));

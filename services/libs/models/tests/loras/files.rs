@@ -87,7 +87,7 @@ fn what_is_not_a_lora_of_this_model_is_refused_by_name() {
         ),
         (
             &[DOWN, UP, ("LAYER.lora.down.weight", &[4, 32], 0.1)],
-            "x.safetensors is malformed: its tensors LAYER.lora_A.weight and LAYER.lora.down.weight mean the same",
+            "x.safetensors is malformed: its tensors LAYER.lora.down.weight and LAYER.lora_A.weight mean the same",
         ),
         (
             &[DOWN, UP, ("unet.down_blocks.7.resnets.0.conv1.lora_A.weight", &[4, 32, 3, 3], 0.1)],
