@@ -2,6 +2,8 @@
 
 use darkroom_proto::v1::{self, PromptSyntax, Rng, StrengthWay, Variation};
 
+use crate::model::Model;
+
 /// What a request asks for, ready to be queued.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Job {
@@ -25,8 +27,6 @@ pub(crate) struct Job {
     pub(crate) sampler: String,
     pub(crate) num_inference_steps: u32,
     pub(crate) guidance_scale: f64,
-    /// The model looks at the scale itself.
-    pub(crate) embedded_guidance: bool,
     pub(crate) eta: f64,
     /// "karras" or "exponential"; empty: as the sampler's timesteps lie.
     pub(crate) sigma_spacing: String,
@@ -102,8 +102,8 @@ impl Job {
     }
 
     /// Whether the unconditional half is computed: for every scale but exactly 1, unless the model looks at the scale itself.
-    pub(crate) fn guided(&self) -> bool {
-        self.guidance_scale != 1.0 && !self.embedded_guidance
+    pub(crate) fn guided(&self, model: &Model) -> bool {
+        self.guidance_scale != 1.0 && !model.embedded_guidance
     }
 
     /// The seed of picture `index`.

@@ -42,7 +42,7 @@ impl Prompts {
         let embed = |field, text| self.embed(field, text, job, model, deadline);
         // Both at once: each is found, shared with another request, or on its way by itself.
         let (prompt, negative) = tokio::try_join!(embed("prompt", job.prompt.as_str()), async {
-            match job.guided() {
+            match job.guided(model) {
                 true => embed("negative_prompt", job.negative_prompt.as_str()).await.map(Some),
                 false => Ok(None),
             }

@@ -62,7 +62,7 @@ impl ImageGeneration for ImageGenerationService {
             Entry::Joined(listener) => return Ok(Response::new(listener)),
             Entry::New(name, listener) => (name, listener),
         };
-        let warnings = lowered(job.priority, client.max_priority).into_iter().chain(unheard(&job)).collect();
+        let warnings = lowered(job.priority, client.max_priority).into_iter().chain(unheard(&job, &model)).collect();
         let identity = Arc::clone(&client.identity);
         let place = self.admit(client, &job, &model, deadline).inspect_err(|status| name.log().fail(status.clone()))?;
         let pictures = self.inputs.decode(files, &job, &identity).await;
@@ -114,15 +114,15 @@ fn lowered(asked: Priority, highest: Priority) -> Option<Warning> {
 }
 
 /// The caveat of a negative prompt that the model has no use for.
-fn unheard(job: &Job) -> Option<Warning> {
+fn unheard(job: &Job, model: &Model) -> Option<Warning> {
     let message = "it has no effect: the model looks at guidance_scale itself and computes nothing without the prompt";
-    let unheard = job.embedded_guidance && !job.negative_prompt.is_empty();
+    let unheard = model.embedded_guidance && !job.negative_prompt.is_empty();
     unheard.then(|| Warning { field: "negative_prompt", message: message.into() })
 }
 
 /// What the job costs.
 fn work(job: &Job, model: &Model) -> Work {
-    let rows = if job.guided() { 2 } else { 1 };
+    let rows = if job.guided(model) { 2 } else { 1 };
     let pixels = |[width, height]: [u32; 2]| u64::from(height / model.factor) * u64::from(width / model.factor);
     let evaluations = |steps| model.evaluations(&job.sampler, steps);
     let evaluations = match job.hires {

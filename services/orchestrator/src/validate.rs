@@ -81,7 +81,6 @@ pub(crate) fn validate(
             request.guidance_scale.unwrap_or(defaults.guidance_scale),
             MAX_GUIDANCE_SCALE,
         )?,
-        embedded_guidance: model.embedded_guidance,
         eta: real("eta", request.eta.unwrap_or(0.0), 1.0)?,
         clip_skip: range("clip_skip", request.clip_skip.unwrap_or(0), 0, model.max_clip_skip)?,
         preview_every: request.preview_every,

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use crate::LoadError;
 use crate::compute::{ModelError, Place};
 use crate::outline::{text_encoder_places, unet_places};
-use crate::source::ModelSource;
+use crate::source::{ModelSource, present};
 use crate::weights::Blob;
 use file::Factors;
 
@@ -192,13 +192,4 @@ impl Layers {
 fn is_name(name: &str) -> bool {
     let unfit = |letter: char| letter.is_control() || matches!(letter, ':' | '<' | '>');
     (1..=MAX_NAME).contains(&name.chars().count()) && !name.contains(unfit)
-}
-
-/// A service may hold its own part of a folder alone.
-fn present<T>(config: Result<T, LoadError>) -> Result<Option<T>, LoadError> {
-    match config {
-        Ok(config) => Ok(Some(config)),
-        Err(LoadError::Incomplete { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
 }

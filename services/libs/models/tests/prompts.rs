@@ -1,21 +1,22 @@
 //! Prompts and textual inversions against the references: `tests/golden/prompts`, by `tests/golden/make_prompts.py`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it expects by panicking")]
 
+mod clip_vocabulary;
 mod pocket_copy;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use clip_vocabulary::clip;
 use darkroom_models::inversion::Inversions;
 use darkroom_models::lora::Loras;
 use darkroom_models::prompt::{Prompt, PromptError};
 use darkroom_models::source::{ModelSource, SourceOptions};
 use darkroom_models::stage::{ComputeOptions, Precision, load_text_encoder_with};
 use darkroom_models::tokenizer::Tokenizer;
-use pocket_copy::{pocket_copy, repository, set};
+use pocket_copy::repository;
 use safetensors::SafeTensors;
 use serde::Deserialize;
-use serde_json::json;
 
 const MOST_WINDOWS: usize = 13;
 
@@ -25,17 +26,6 @@ fn golden(file: &str) -> PathBuf {
 
 fn pocket() -> ModelSource {
     ModelSource::resolve(None, SourceOptions::default()).unwrap()
-}
-
-/// CLIP's vocabulary in the pocket model's folder, with a text encoder that has as many tokens.
-fn clip() -> Tokenizer {
-    let folder = pocket_copy();
-    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/clip-tokenizer");
-    for file in ["vocab.json", "merges.txt", "tokenizer_config.json"] {
-        fs::copy(assets.join(file), folder.path().join("tokenizer").join(file)).unwrap();
-    }
-    set(&folder.path().join("text_encoder/config.json"), "vocab_size", json!(49_408));
-    ModelSource::resolve(folder.path().to_str(), SourceOptions::default()).unwrap().tokenizer().unwrap()
 }
 
 #[derive(Deserialize)]

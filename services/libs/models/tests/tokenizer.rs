@@ -1,11 +1,13 @@
 //! The tokenizer against transformers' `CLIPTokenizer`, and what it says of prompts that are too long.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it expects by panicking")]
 
+mod clip_vocabulary;
 mod pocket_copy;
 
 use std::fs;
 use std::path::Path;
 
+use clip_vocabulary::clip;
 use darkroom_models::source::{ModelSource, SourceOptions};
 use darkroom_models::tokenizer::Tokenizer;
 use pocket_copy::{pocket_copy, repository, set};
@@ -17,17 +19,6 @@ fn tokenizer_of(folder: &Path) -> Result<Tokenizer, darkroom_models::LoadError> 
 
 fn pocket() -> Tokenizer {
     ModelSource::resolve(None, SourceOptions::default()).unwrap().tokenizer().unwrap()
-}
-
-/// CLIP's vocabulary in the pocket model's folder, with a text encoder that has as many tokens.
-fn clip() -> Tokenizer {
-    let folder = pocket_copy();
-    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/clip-tokenizer");
-    for file in ["vocab.json", "merges.txt", "tokenizer_config.json"] {
-        fs::copy(assets.join(file), folder.path().join("tokenizer").join(file)).unwrap();
-    }
-    set(&folder.path().join("text_encoder/config.json"), "vocab_size", json!(49_408));
-    tokenizer_of(folder.path()).unwrap()
 }
 
 /// `tests/golden/weights/tokenizer.json`, by `tests/golden/make_weights.py`.

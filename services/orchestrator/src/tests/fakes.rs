@@ -113,7 +113,6 @@ pub(crate) fn job() -> Job {
         sampler: "plms".into(),
         num_inference_steps: 4,
         guidance_scale: 7.5,
-        embedded_guidance: false,
         eta: 0.0,
         sigma_spacing: String::new(),
         rng: Rng::Cpu,

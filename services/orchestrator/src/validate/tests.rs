@@ -46,8 +46,12 @@ fn given_fields_are_kept() {
     .unwrap();
     assert_eq!((job.request_id.as_str(), job.width, job.eta), ("mine 1", 128, 1.0));
     assert_eq!((job.output, job.priority), (Output::Latents, Priority::High));
-    assert!(!job.guided());
+    assert!(!job.guided(&fakes::model()));
     assert_eq!(job.image_seed(2), 1);
+    // At any scale, where the model looks at it.
+    let (plain, distilled) = (fakes::model(), Model { embedded_guidance: true, ..fakes::model() });
+    let job = check(GenerateRequest { guidance_scale: Some(7.5), ..request() }).unwrap();
+    assert!(job.guided(&plain) && !job.guided(&distilled));
 }
 
 #[test]

@@ -44,28 +44,28 @@ type Looked = (PartReport, Option<Network>);
 
 pub(super) fn text_encoder(source: &ModelSource) -> Looked {
     let opened = source.text_encoder().and_then(|(config, weights)| {
-        Ok((network(Part::TextEncoder, weights, outline::text_encoder(&config))?, config.to_json()))
+        Ok((network(Part::TextEncoder, weights, outline::text_encoder(&config))?, Some(config.to_json())))
     });
     look(Part::TextEncoder, opened)
 }
 
 pub(super) fn unet(source: &ModelSource) -> Looked {
-    let opened = source
-        .unet()
-        .and_then(|(config, weights)| Ok((network(Part::Unet, weights, outline::unet(&config))?, config.to_json())));
+    let opened = source.unet().and_then(|(config, weights)| {
+        Ok((network(Part::Unet, weights, outline::unet(&config))?, Some(config.to_json())))
+    });
     look(Part::Unet, opened)
 }
 
 pub(super) fn vae(source: &ModelSource) -> Looked {
-    let opened = source
-        .vae()
-        .and_then(|(config, weights)| Ok((network(Part::Vae, weights, outline::vae(&config))?, config.to_json())));
+    let opened = source.vae().and_then(|(config, weights)| {
+        Ok((network(Part::Vae, weights, outline::vae(&config))?, Some(config.to_json())))
+    });
     look(Part::Vae, opened)
 }
 
 pub(super) fn safety_checker(source: &SafetySource) -> Looked {
     let opened = source.open().and_then(|(tower, _, weights)| {
-        Ok((network(Part::SafetyChecker, weights, outline::safety_checker(&tower))?, Value::Null))
+        Ok((network(Part::SafetyChecker, weights, outline::safety_checker(&tower))?, None))
     });
     look(Part::SafetyChecker, opened)
 }
@@ -74,7 +74,7 @@ fn network(part: Part, weights: Weights, outline: Result<Shapes, LoadError>) -> 
     Ok(Network::new(part, weights, outline?))
 }
 
-fn look(part: Part, opened: Result<(Network, Value), LoadError>) -> Looked {
+fn look(part: Part, opened: Result<(Network, Option<Value>), LoadError>) -> Looked {
     let mut report = PartReport {
         part: part.to_string(),
         file: String::new(),
@@ -87,7 +87,7 @@ fn look(part: Part, opened: Result<(Network, Value), LoadError>) -> Looked {
         Ok((network, config)) => {
             report.file = network.weights.file().to_owned();
             report.amount = Amount::of(network.tensors().map(|(_, stored)| stored));
-            report.config = Some(config).filter(|config| !config.is_null());
+            report.config = config;
             let mut faults = network.faults();
             report.problems = faults.by_ref().take(MOST_PROBLEMS).map(|fault| fault.to_string()).collect();
             report.more_problems = faults.count();

@@ -251,7 +251,8 @@ impl ModelSource {
     }
 }
 
-fn present<T>(part: Result<T, LoadError>) -> Result<Option<T>, LoadError> {
+/// A part, or `None` for one that is not there: a service may hold its own part of a folder alone.
+pub(crate) fn present<T>(part: Result<T, LoadError>) -> Result<Option<T>, LoadError> {
     match part {
         Ok(part) => Ok(Some(part)),
         Err(LoadError::Incomplete { .. }) => Ok(None),
