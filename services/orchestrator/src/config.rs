@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use darkroom_service_kit::{ServerConfig, ServiceConfig};
+use darkroom_service_kit::{ClientTls, ServerConfig, ServiceConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::clients::Clients;
@@ -24,6 +24,16 @@ pub struct Config {
     /// Addresses of the VAEs, separated by commas; dns:///NAME:PORT is every address that NAME has, looked up again and again.
     #[arg(long, value_name = "ADDR,…", value_delimiter = ',', help_heading = "Stages")]
     pub vaes: Vec<String>,
+    /// Authorities, a PEM file: all stages are called with TLS, and each worker must have a certificate of one of them for the host of its
+    /// address, or for NAME.
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub stages_ca: Option<PathBuf>,
+    /// Certificate that the stages are shown, with its chain, a PEM file.
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub stages_cert: Option<PathBuf>,
+    /// Private key of that certificate, a PEM file. All three are read again when they change.
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub stages_key: Option<PathBuf>,
     /// Milliseconds between two look-ups of a dns:/// name.
     #[arg(long, value_name = "MS", help_heading = "Stages", value_parser = clap::value_parser!(u64).range(10..))]
     pub resolve_interval_ms: u64,
@@ -118,6 +128,9 @@ impl Default for Config {
             text_encoders: vec!["127.0.0.1:7001".into()],
             denoisers: vec!["127.0.0.1:7003".into()],
             vaes: vec!["127.0.0.1:7002".into()],
+            stages_ca: None,
+            stages_cert: None,
+            stages_key: None,
             resolve_interval_ms: 5000,
             check_interval_ms: 1000,
             no_worker_wait_seconds: 0,
@@ -175,6 +188,15 @@ impl Config {
             time: time(self.queue_seconds),
             ageing: time(self.ageing_seconds),
         }
+    }
+
+    /// Whom to trust when calling the stages; `None` where no TLS is spoken with them.
+    ///
+    /// # Errors
+    /// When a file cannot be used, or lacks another.
+    pub(crate) fn stages_tls(&self) -> anyhow::Result<Option<ClientTls>> {
+        let [ca, cert, key] = [&self.stages_ca, &self.stages_cert, &self.stages_key].map(|file| file.as_deref());
+        ClientTls::of(["stages_ca", "stages_cert", "stages_key"], ca, cert, key)
     }
 
     /// Who may ask.

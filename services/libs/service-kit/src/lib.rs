@@ -55,12 +55,14 @@ mod model_args;
 mod open_files;
 mod peer;
 mod readiness;
+mod reloading;
 mod request_body;
 mod response_body;
 mod run;
 mod serve;
 mod server;
 mod server_config;
+mod tls;
 
 pub use config::ServiceConfig;
 pub use drain::ServiceHandle;
@@ -68,9 +70,11 @@ pub use metrics::{Metric, MetricKind, Metrics};
 pub use model_args::ModelArgs;
 pub use peer::Peer;
 pub use readiness::{Readiness, State};
+pub use reloading::Reloading;
 pub use run::run;
 pub use server::Server;
 pub use server_config::{LogFormat, ServerConfig};
+pub use tls::ClientTls;
 
 /// The version that every service reports: the workspace's.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -24,6 +24,7 @@ use crate::intake::Intake;
 use crate::listener::Listener;
 use crate::request_body::{Incoming, RequestBody, RequestLimits};
 use crate::response_body::ResponseBody;
+use crate::tls::ServerTls;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -46,6 +47,7 @@ where
 /// One gRPC connection.
 pub(crate) async fn grpc<S>(
     socket: Socket,
+    tls: Option<ServerTls>,
     http2: http2::Builder<TokioExecutor>,
     routes: S,
     intake: Intake,
@@ -58,6 +60,9 @@ pub(crate) async fn grpc<S>(
     if !says_something(&socket).await {
         return;
     }
+    let Some(socket) = secured(socket, tls).await else {
+        return;
+    };
     let service = {
         let line = line.clone();
         service_fn(move |request: Request<HyperBody>| {
@@ -115,6 +120,19 @@ async fn says_something(socket: &Socket) -> bool {
         () = line.leave().cancelled() => false,
         readable = socket.readable() => readable.is_ok(),
     }
+}
+
+/// Puts TLS around a connection where the port speaks it. `None` when that came to nothing.
+async fn secured(socket: Socket, tls: Option<ServerTls>) -> Option<Socket> {
+    let Some(tls) = tls else { return Some(socket) };
+    let line = socket.line().clone();
+    let secured = tokio::select! {
+        biased;
+        () = line.cut().cancelled() => return None,
+        () = line.leave().cancelled() => return None,
+        secured = socket.secured(&tls) => secured,
+    };
+    secured.inspect_err(|error| tracing::debug!(peer = ?line.peer().addr(), "no TLS connection: {error}")).ok()
 }
 
 /// Drives a connection to its end, or to the moment when it is cut.

@@ -26,6 +26,7 @@ use crate::drain::{ServiceHandle, Stop};
 use crate::intake::Intake;
 use crate::listener::Listener;
 use crate::request_body::RequestLimits;
+use crate::tls::ServerTls;
 use crate::{Metrics, Readiness, ServerConfig, State, http_port, serve};
 
 /// How often recorded samples are moved into their histogram buckets.
@@ -43,6 +44,7 @@ pub struct Server {
     http: Listener,
     grpc_addr: SocketAddr,
     http_addr: SocketAddr,
+    tls: Option<ServerTls>,
     health: HealthReporter,
     routes: Routes,
     names: Vec<&'static str>,
@@ -53,8 +55,9 @@ impl Server {
     /// Binds both ports.
     ///
     /// # Errors
-    /// When a port cannot be had; the message names its key and address.
+    /// When a port cannot be had, or a certificate cannot be used; the message names the key, and the address or file.
     pub async fn bind(name: &str, config: &ServerConfig, metrics: Metrics) -> anyhow::Result<Self> {
+        let tls = ServerTls::of(config, &metrics)?;
         let stop = Stop::default();
         let bind = |key: &str, addr: SocketAddr, port, protocol, leave: &CancellationToken| {
             let ends = Ends { leave: leave.clone(), cut: stop.cut.clone() };
@@ -74,6 +77,7 @@ impl Server {
             http_addr: http.addr()?,
             grpc,
             http,
+            tls,
             metrics,
             health,
             routes: Routes::default(),
@@ -125,9 +129,9 @@ impl Server {
             .layer(deadline)
             .service(routes.prepare());
         let (intake, limits) = (Intake::new(&config, &metrics), request_limits(&config));
-        let http2 = http2(&config);
+        let (http2, tls) = (http2(&config), self.tls);
         let grpc = serve::connections(self.grpc, stop.accepting.clone(), move |socket| {
-            serve::grpc(socket, http2.clone(), routes.clone(), intake.clone(), limits)
+            serve::grpc(socket, tls.clone(), http2.clone(), routes.clone(), intake.clone(), limits)
         });
 
         let (http1, pages) = (http1(&config), http_port::router(metrics, readiness.clone()));

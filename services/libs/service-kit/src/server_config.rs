@@ -1,6 +1,7 @@
-//! The settings that every service has: addresses, limits, keep-alive, drain and logs.
+//! The settings that every service has: addresses, TLS, limits, keep-alive, drain and logs.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,15 @@ pub struct ServerConfig {
     /// Where HTTP listens: /metrics, /healthz and /readyz.
     #[arg(long, value_name = "ADDR", help_heading = "Server")]
     pub http_addr: SocketAddr,
+    /// Certificate of the gRPC port with its chain, a PEM file: then the port speaks TLS alone. The HTTP port never does.
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of that certificate, a PEM file. Both are read again when they change.
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub tls_key: Option<PathBuf>,
+    /// Authorities, a PEM file: the gRPC port takes only clients with a certificate of one of them (mutual TLS).
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub tls_client_ca: Option<PathBuf>,
     /// Largest message taken or sent, in bytes. A 2048x2048 picture is 12.6 million.
     #[arg(long, value_name = "N", help_heading = "Server", value_parser = at_least_one)]
     pub max_message_bytes: usize,
@@ -89,6 +99,9 @@ impl ServerConfig {
         Self {
             grpc_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             http_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, http_port)),
+            tls_cert: None,
+            tls_key: None,
+            tls_client_ca: None,
             max_message_bytes: 32 << 20,
             max_connections: 4096,
             max_address_percent: 75,

@@ -57,6 +57,7 @@ pub(super) async fn follow(
                     tracing::info!(stage = stage.name(), name = name.host, "now has {} addresses", found.len());
                     stages.renamed(
                         stage,
+                        &name,
                         &found.difference(&known).collect::<Vec<_>>(),
                         &known.difference(&found).collect::<Vec<_>>(),
                     );

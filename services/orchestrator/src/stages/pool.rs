@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use darkroom_service_kit::channel;
+use darkroom_service_kit::{ClientTls, channel};
 use tokio::sync::{Notify, watch as signal};
 use tokio::time::{sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,8 @@ pub(crate) struct Stages {
     /// Places for calls, by stage. A denoiser's are the scheduler's to give, not this one's.
     gates: [Arc<Gate>; 3],
     names: Vec<(Stage, Name)>,
+    /// `None` where no TLS is spoken with them.
+    tls: Option<ClientTls>,
     /// Something changed that was not told yet.
     stirred: Notify,
     served: signal::Sender<Arc<Served>>,
@@ -77,14 +79,15 @@ impl Stages {
             (Stage::Denoiser, "denoisers", &config.denoisers),
             (Stage::Vae, "vaes", &config.vaes),
         ];
+        let tls = config.stages_tls()?;
         let (mut rolls, mut names): ([Roll; 3], Vec<_>) = Default::default();
         for (stage, key, entries) in lists {
             anyhow::ensure!(!entries.is_empty(), "{key} is empty, name at least one worker's address");
             for entry in entries {
                 match entry.parse().with_context(|| key.to_owned())? {
                     Target::Address(address) => {
-                        let channel =
-                            channel::lazy(&address).with_context(|| format!("{key}: {address:?} is no address"))?;
+                        let channel = channel::lazy_over(tls.as_ref(), &address, None);
+                        let channel = channel.with_context(|| format!("{key}: {address:?} is no address"))?;
                         rolls[stage as usize].add(Arc::new(Worker::new(stage, address, channel)));
                     }
                     Target::Name(name) => names.push((stage, name)),
@@ -96,6 +99,7 @@ impl Stages {
             rolls: rolls.map(Mutex::new),
             gates: std::array::from_fn(|_| Gate::new()),
             names,
+            tls,
             stirred: Notify::new(),
             served: signal::Sender::new(Arc::new(Served::nothing(nothing))),
             lost: signal::Sender::new(None),
@@ -229,14 +233,15 @@ impl Stages {
     }
 
     /// A name has other addresses than before.
-    pub(super) fn renamed(self: &Arc<Self>, stage: Stage, come: &[&SocketAddr], gone: &[&SocketAddr]) {
+    pub(super) fn renamed(self: &Arc<Self>, stage: Stage, name: &Name, come: &[&SocketAddr], gone: &[&SocketAddr]) {
         for address in come.iter().map(ToString::to_string) {
             let known = self.roll(stage).find(&address).cloned();
             if let Some(worker) = known {
                 worker.set_retired(false);
                 continue;
             }
-            match channel::lazy(&address) {
+            // Addresses come and go; what a certificate is of is the name.
+            match channel::lazy_over(self.tls.as_ref(), &address, Some(&name.host)) {
                 Ok(channel) => {
                     let worker = Arc::new(Worker::new(stage, address, channel));
                     self.roll(stage).add(Arc::clone(&worker));
