@@ -1,6 +1,7 @@
 //! What Darkroom's tests share: a fleet on port 0, its programs as real processes, seeded models, file formats, drawn scenes
 //! and their judge, and the tools of load.
 
+pub mod authority;
 pub mod checker;
 pub mod drawings;
 pub mod fleet;

@@ -67,6 +67,10 @@ pub(crate) enum Command {
     #[command(after_help = EXIT_CODES, after_long_help = format!("{}\n\n{EXIT_CODES}", crate::bench::JSON_FIELDS))]
     Bench(crate::bench::Flags),
 
+    /// Make a key for a client of an orchestrator, and its entry for the clients file.
+    #[command(after_help = crate::key::EXAMPLE)]
+    Key(crate::key::Flags),
+
     #[cfg(feature = "local")]
     #[command(flatten)]
     Checkpoints(crate::checkpoints::Command),

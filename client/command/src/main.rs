@@ -8,6 +8,7 @@ mod checkpoints;
 mod cli;
 mod failure;
 mod interrupt;
+mod key;
 #[cfg(feature = "local")]
 mod service;
 mod txt2img;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Img2img(flags) => flags.into_parts().and_then(|parts| block_on(txt2img::run(parts))),
         Command::Inpaint(flags) => flags.into_parts().and_then(|parts| block_on(txt2img::run(parts))),
         Command::Sweep(flags) => flags.into_parts().and_then(|parts| block_on(txt2img::run(parts))),
+        Command::Key(flags) => key::run(&flags),
         #[cfg(feature = "local")]
         Command::Bench(flags) => bench::run(flags),
         #[cfg(feature = "local")]

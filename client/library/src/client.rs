@@ -9,7 +9,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use crate::generation::Generation;
-use crate::{Error, GenerateRequest, Model, ServerInfo};
+use crate::{Error, GenerateRequest, Model, ServerInfo, Tls};
 
 /// A connection to a Darkroom server (its orchestrator). Clones share it.
 #[derive(Debug, Clone)]
@@ -18,6 +18,9 @@ pub struct Client {
     call_timeout: Duration,
     api_key: Option<MetadataValue<Ascii>>,
 }
+
+/// How an address that is spoken to over TLS begins.
+const SECURE: &str = "https://";
 
 /// The metadata that names the caller.
 const API_KEY: &str = "x-api-key";
@@ -30,10 +33,11 @@ pub struct Builder {
     keep_alive_interval: Duration,
     max_message_bytes: usize,
     api_key: Option<MetadataValue<Ascii>>,
+    tls: Option<Tls>,
 }
 
 impl Client {
-    /// Connects with the default settings. `address` is `http://host:port`, or `host:port` for short.
+    /// Connects with the default settings. `address` is `http://host:port` or `https://host:port`; `host:port` is the first.
     ///
     /// # Errors
     /// [`Error::Address`] for an address that cannot be used, [`Error::Connect`] when nobody answers there in time.
@@ -113,6 +117,7 @@ impl Default for Builder {
             // A lossless picture of 2048 by 2048 pixels is at most 12 MiB and a little.
             max_message_bytes: 32 << 20,
             api_key: None,
+            tls: None,
         }
     }
 }
@@ -158,14 +163,29 @@ impl Builder {
         Ok(self)
     }
 
-    /// Connects to `http://host:port`, or `host:port` for short.
+    /// Whom to trust at an `https://` address, and what to show there (the system's authorities, and nothing).
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Connects to `http://host:port` or `https://host:port`; `host:port` is the first.
     ///
     /// # Errors
-    /// [`Error::Address`] for an address that cannot be used, [`Error::Connect`] when nobody answers there in time.
+    /// [`Error::Address`] for an address that cannot be used, [`Error::Tls`] for certificates that cannot,
+    /// [`Error::Connect`] when nobody answers there in time, or the two sides do not trust each other.
     pub async fn connect(self, address: impl AsRef<str>) -> Result<Client, Error> {
         let address = address.as_ref();
-        let endpoint = Endpoint::from_shared(uri(address)?)
-            .map_err(|error| bad_address(address, error.to_string()))?
+        let uri = uri(address)?;
+        let secure = uri.starts_with(SECURE);
+        let mut endpoint = Endpoint::from_shared(uri).map_err(|error| bad_address(address, error.to_string()))?;
+        if secure {
+            let tls = self.tls.unwrap_or_default();
+            endpoint = endpoint.tls_config(tls.config()).map_err(Error::tls)?;
+        } else if self.tls.is_some() {
+            return Err(bad_address(address, "certificates are for https; write https://host:port".into()));
+        }
+        let endpoint = endpoint
             .connect_timeout(self.connect_timeout)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(self.keep_alive_interval)
@@ -180,8 +200,10 @@ fn uri(address: &str) -> Result<String, Error> {
     match address.split_once("://") {
         None if address.is_empty() => Err(bad_address(address, "it is empty; write http://host:port".into())),
         None => Ok(format!("http://{address}")),
-        Some(("http", _)) => Ok(address.to_owned()),
-        Some((scheme, _)) => Err(bad_address(address, format!("{scheme} is not spoken here; write http://host:port"))),
+        Some(("http" | "https", _)) => Ok(address.to_owned()),
+        Some((scheme, _)) => {
+            Err(bad_address(address, format!("{scheme} is not spoken here; write http://host:port or https://host:port")))
+        }
     }
 }
 
@@ -197,7 +219,8 @@ mod tests {
     fn an_address_may_be_short() {
         assert_eq!(uri("127.0.0.1:7000").unwrap(), "http://127.0.0.1:7000");
         assert_eq!(uri("http://darkroom:7000").unwrap(), "http://darkroom:7000");
-        assert!(uri("https://darkroom").unwrap_err().to_string().contains("https is not spoken here"));
+        assert_eq!(uri("https://darkroom:7000").unwrap(), "https://darkroom:7000");
+        assert!(uri("unix://darkroom").unwrap_err().to_string().contains("unix is not spoken here"));
         assert!(uri("").is_err());
     }
 
@@ -210,6 +233,17 @@ mod tests {
         }
         let builder = Client::builder().api_key("hunter2").unwrap();
         assert!(!format!("{builder:?}").contains("hunter2"), "{builder:?}");
+    }
+
+    #[tokio::test]
+    async fn certificates_that_cannot_be_used_are_refused_before_anything_is_sent() {
+        let error = Client::builder().tls(Tls::new()).connect("http://127.0.0.1:1").await.unwrap_err();
+        assert!(error.to_string().contains("certificates are for https"), "{error}");
+        let tls = Tls::new().authorities("no certificate").identity("no certificate", "hunter2");
+        assert!(!format!("{tls:?}").contains("hunter2"), "{tls:?}");
+        let error = Client::builder().tls(tls).connect("https://127.0.0.1:1").await.unwrap_err();
+        assert!(matches!(error, Error::Tls { .. }), "{error}");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
     }
 
     #[tokio::test]

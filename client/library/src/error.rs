@@ -21,6 +21,14 @@ pub enum Error {
     /// The key cannot be sent. It is not repeated here.
     #[error("api_key: {0}")]
     ApiKey(&'static str),
+    /// The certificates or the key for TLS cannot be used.
+    #[error("tls: {reason}")]
+    Tls {
+        /// The innermost cause.
+        reason: String,
+        /// The transport's own error.
+        source: tonic::transport::Error,
+    },
     /// Nobody answered at the address.
     #[error("cannot connect to {address}: {reason}")]
     Connect {
@@ -65,7 +73,7 @@ impl Error {
     /// The gRPC code: what the server said, or the code that fits an error found on this side.
     pub fn code(&self) -> Code {
         match self {
-            Self::Address { .. } | Self::ApiKey(_) => Code::InvalidArgument,
+            Self::Address { .. } | Self::ApiKey(_) | Self::Tls { .. } => Code::InvalidArgument,
             Self::Connect { .. } => Code::Unavailable,
             Self::Refused(refusal) => refusal.code,
             Self::Contract(_) => Code::Internal,
@@ -90,6 +98,10 @@ impl Error {
 
     pub(crate) fn connect(address: &str, source: tonic::transport::Error) -> Self {
         Self::Connect { address: address.to_owned(), reason: innermost(&source), source }
+    }
+
+    pub(crate) fn tls(source: tonic::transport::Error) -> Self {
+        Self::Tls { reason: innermost(&source), source }
     }
 
     pub(crate) fn deadline_exceeded(message: String) -> Self {

@@ -1,27 +1,29 @@
-//! Who asks: each client has a share of the denoisers, and a highest priority.
+//! Who asks: each client has a share of the denoisers, a highest priority, and limits.
 //!
 //! A client is known by its key, in the call's metadata (`x-api-key`, or `authorization: Bearer …`), else by the address that it
-//! calls from. An operator who names clients in a file gives each a key, a weight and a highest priority; then no other key is
-//! taken. Without such a file a key is a name: whoever stands in front of Darkroom can tell its users apart by it.
+//! calls from. An operator who names clients in a file gives each the hash of a key, a weight, a highest priority and limits; then no
+//! other key is taken. The file is read again when it changes, which is how a key is revoked: new calls are refused, what runs goes on.
+//! Without such a file a key is a name: whoever stands in front of Darkroom can tell its users apart by it.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, ensure};
-use serde::Deserialize;
+use anyhow::Context;
+use darkroom_service_kit::{Reloading, status};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use crate::job::Priority;
+use crate::metrics::OrchestratorMetrics;
+use allowance::{Limits, Over, Usage};
+use key::{Hash, KEY};
+use register::{Found, Register};
 
-const KEY: &str = "x-api-key";
-const AUTHORIZATION: &str = "authorization";
-const SCHEME: &str = "Bearer ";
-/// Characters of a key.
-const MAX_KEY: usize = 256;
-const WEIGHTS: std::ops::RangeInclusive<f64> = 0.01..=1000.0;
+mod allowance;
+mod key;
+mod register;
 
 /// What stands for a client in the accounts.
 pub(crate) type Identity = Arc<str>;
@@ -34,51 +36,57 @@ pub(crate) struct Client {
     pub(crate) weight: f64,
     /// Requests above this are lowered to it.
     pub(crate) max_priority: Priority,
+    pub(crate) limits: Limits,
 }
 
 impl Client {
-    /// Somebody with a share like everybody's.
+    /// Somebody with a share like everybody's, and no limits of its own.
     pub(crate) fn named(identity: &str) -> Self {
-        Self { identity: identity.into(), weight: 1.0, max_priority: Priority::High }
+        Self { identity: identity.into(), weight: 1.0, max_priority: Priority::High, limits: Limits::default() }
     }
 }
 
-/// All who may ask.
+/// Why a caller is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stranger {
+    /// No key, where one is needed.
+    Missing,
+    /// A key that nobody has.
+    Unknown,
+    /// A key that was taken back.
+    Revoked,
+    /// Something that is no key.
+    Malformed,
+}
+
+impl Stranger {
+    pub(crate) const ALL: [Self; 4] = [Self::Missing, Self::Unknown, Self::Revoked, Self::Malformed];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Unknown => "unknown",
+            Self::Revoked => "revoked",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+/// Who may ask.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    /// By key; `None` when any key is a name.
-    known: Option<HashMap<String, Client>>,
+    /// `None` when any key is a name.
+    known: Option<Reloading<Register>>,
     /// Of those who are not in the file.
     max_priority: Priority,
-}
-
-/// The file's text.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    client: Vec<Entry>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    name: String,
-    key: String,
-    #[serde(default = "usual_weight")]
-    weight: f64,
-    #[serde(default)]
-    max_priority: Option<Priority>,
-}
-
-fn usual_weight() -> f64 {
-    1.0
+    /// Nobody without a key.
+    require_key: bool,
 }
 
 impl Clients {
     /// Everybody is alike, and a key is a name.
     pub(crate) fn anybody(max_priority: Priority) -> Self {
-        Self { known: None, max_priority }
+        Self { known: None, max_priority, require_key: false }
     }
 
     /// Those whom the file names, and those without a key.
@@ -86,71 +94,114 @@ impl Clients {
     /// # Errors
     /// When the file cannot be read or used; the message names it and the entry.
     pub(crate) fn read(file: &Path, max_priority: Priority) -> anyhow::Result<Self> {
-        let shown = file.display();
-        let text = std::fs::read_to_string(file).with_context(|| format!("clients_file: cannot read {shown}"))?;
-        Self::parse(&text, max_priority).with_context(|| format!("clients_file: {shown}"))
+        let path = file.to_owned();
+        let read = move || {
+            let shown = path.display();
+            let text = std::fs::read_to_string(&path).with_context(|| format!("clients_file: cannot read {shown}"))?;
+            Register::parse(&text, max_priority).with_context(|| format!("clients_file: {shown}"))
+        };
+        let known = Reloading::new("the clients", vec![file.to_owned()], read)?;
+        Ok(Self { known: Some(known), ..Self::anybody(max_priority) })
     }
 
-    pub(crate) fn parse(text: &str, max_priority: Priority) -> anyhow::Result<Self> {
-        // toml's own message would show the line, and with it a key.
-        let file: File = toml::from_str(text).map_err(|error| anyhow::anyhow!("{}", error.message()))?;
-        let mut known = HashMap::new();
-        let mut names = std::collections::HashSet::new();
-        for (index, entry) in file.client.into_iter().enumerate() {
-            let Entry { name, key, weight, max_priority: highest } = entry;
-            let named = format!("client {} ({name:?})", index + 1);
-            ensure!(!name.is_empty() && name.len() <= MAX_KEY, "{named}: name must have 1 to {MAX_KEY} characters");
-            ensure!(names.insert(name.clone()), "{named}: name stands there twice");
-            ensure!(!key.is_empty() && key.len() <= MAX_KEY, "{named}: key must have 1 to {MAX_KEY} characters");
-            ensure!(WEIGHTS.contains(&weight), "{named}: weight = {weight}, it must be 0.01 to 1000");
-            let client = Client {
-                identity: format!("client {name}").into(),
-                weight,
-                max_priority: highest.unwrap_or(max_priority),
-            };
-            ensure!(known.insert(key, client).is_none(), "{named}: another client has the same key");
-        }
-        Ok(Self { known: Some(known), max_priority })
+    /// The same, without those who have no key if `require_key`.
+    pub(crate) fn requiring_keys(self, require_key: bool) -> Self {
+        Self { require_key, ..self }
     }
 
     /// Who made a call.
     ///
     /// # Errors
-    /// UNAUTHENTICATED for a key that the file does not have, or that is none.
-    pub(crate) fn of(&self, metadata: &MetadataMap, peer: Option<SocketAddr>) -> Result<Client, Status> {
-        let Some(key) = key(metadata)? else {
+    /// UNAUTHENTICATED and why, without the key.
+    pub(crate) fn of(&self, metadata: &MetadataMap, peer: Option<SocketAddr>) -> Result<Client, (Stranger, Status)> {
+        let key = key::of(metadata).map_err(|status| (Stranger::Malformed, status))?;
+        let refused = |why: Stranger, message: &str| (why, Status::unauthenticated(format!("{KEY}: {message}")));
+        let Some(key) = key else {
+            if self.require_key {
+                return Err(refused(Stranger::Missing, "this server takes no calls without a key"));
+            }
             let identity = peer.map_or_else(|| "nobody".into(), |peer| format!("peer {}", network(peer.ip())));
             return Ok(Client { max_priority: self.max_priority, ..Client::named(&identity) });
         };
-        match &self.known {
-            None => Ok(Client { max_priority: self.max_priority, ..Client::named(&format!("key {key}")) }),
-            Some(known) => known.get(key).cloned().ok_or_else(|| {
-                Status::unauthenticated(format!(
-                    "{KEY}: no client of this server has this key; leave it out, or use another"
-                ))
-            }),
+        let Some(known) = &self.known else {
+            // A key may be secret all the same.
+            let identity = format!("key {}", Hash::of(key).name());
+            return Ok(Client { max_priority: self.max_priority, ..Client::named(&identity) });
+        };
+        match known.get().find(key) {
+            Found::Client(client) => Ok(client.clone()),
+            Found::Revoked => Err(refused(Stranger::Revoked, "this key was revoked; ask the operator for another")),
+            Found::Unknown if self.require_key => {
+                Err(refused(Stranger::Unknown, "no client of this server has this key"))
+            }
+            Found::Unknown => {
+                Err(refused(Stranger::Unknown, "no client of this server has this key; leave it out, or use another"))
+            }
         }
     }
 }
 
-fn key(metadata: &MetadataMap) -> Result<Option<&str>, Status> {
-    let malformed = |header: &str, what: &str| Status::unauthenticated(format!("{header}: {what}"));
-    let text = |header: &'static str| -> Result<Option<&str>, Status> {
-        let Some(value) = metadata.get(header) else { return Ok(None) };
-        value.to_str().map(Some).map_err(|_| malformed(header, "holds more than visible ASCII characters"))
-    };
-    let (header, key) = match (text(KEY)?, text(AUTHORIZATION)?) {
-        (Some(key), _) => (KEY, key),
-        (None, Some(value)) => match value.strip_prefix(SCHEME) {
-            Some(key) => (AUTHORIZATION, key),
-            None => return Err(malformed(AUTHORIZATION, "is not of the scheme Bearer")),
-        },
-        (None, None) => return Ok(None),
-    };
-    if key.is_empty() || key.len() > MAX_KEY {
-        return Err(malformed(header, &format!("a key of {} characters, it must have 1 to {MAX_KEY}", key.len())));
+/// What clients have had of what they may have. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Allowances {
+    usage: Arc<Mutex<Usage>>,
+    metrics: Arc<OrchestratorMetrics>,
+}
+
+impl Allowances {
+    pub(crate) fn new(metrics: Arc<OrchestratorMetrics>) -> Self {
+        Self { usage: Arc::default(), metrics }
     }
-    Ok(Some(key))
+
+    /// Counts a call.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED for one too many, with the time to try again.
+    pub(crate) fn call(&self, client: &Client) -> Result<(), Status> {
+        let counted = self.usage().call(client, Instant::now());
+        counted.map_err(|over| self.over(client, over))
+    }
+
+    /// Counts a new request for `images`, until the permit is dropped.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED for one too many, with the time to try again where there is one.
+    pub(crate) fn enter(&self, client: &Client, images: u32) -> Result<Permit, Status> {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let entered = self.usage().enter(client, images, Instant::now(), unix);
+        entered.map_err(|over| self.over(client, over))?;
+        Ok(Permit { allowances: self.clone(), identity: client.identity.clone(), unmade: images, unix })
+    }
+
+    fn over(&self, client: &Client, over: Over) -> Status {
+        self.metrics.over_quota(over.limit);
+        status::over_quota(&client.identity, over.to_string(), over.retry_after)
+    }
+
+    fn usage(&self) -> MutexGuard<'_, Usage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request's part of what its client may have.
+pub(crate) struct Permit {
+    allowances: Allowances,
+    identity: Identity,
+    unmade: u32,
+    unix: u64,
+}
+
+impl Permit {
+    /// One of its pictures was made, and stays counted.
+    pub(crate) fn made(&mut self) {
+        self.unmade = self.unmade.saturating_sub(1);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.allowances.usage().leave(&self.identity, self.unmade, self.unix);
+    }
 }
 
 /// An IPv6 host has as many addresses as it likes in its /64.
@@ -161,6 +212,16 @@ fn network(address: IpAddr) -> IpAddr {
             let [a, b, c, d, ..] = address.segments();
             IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
         }
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl Clients {
+    /// Those of a file with this text.
+    pub(crate) fn parse(text: &str, max_priority: Priority) -> anyhow::Result<Self> {
+        let text = text.to_owned();
+        let known = Reloading::new("the clients", Vec::new(), move || Register::parse(&text, max_priority))?;
+        Ok(Self { known: Some(known), ..Self::anybody(max_priority) })
     }
 }
 
@@ -178,6 +239,11 @@ mod tests {
         [[client]]
         name = "batch"
         key = "other"
+
+        [[client]]
+        name = "gone"
+        key = "lost"
+        revoked = true
     "#;
 
     fn metadata(pairs: &[(&'static str, &str)]) -> MetadataMap {
@@ -201,37 +267,36 @@ mod tests {
         let batch = of(&[("authorization", "Bearer other")]).unwrap();
         assert_eq!((batch.weight, batch.max_priority), (1.0, Priority::Normal));
         assert_eq!(&*of(&[]).unwrap().identity, "peer 10.0.0.1");
-        for wrong in [("x-api-key", "guess"), ("authorization", "Basic other"), ("authorization", "Bearer ")] {
-            let status = of(&[wrong]).unwrap_err();
-            assert_eq!(status.code(), tonic::Code::Unauthenticated);
+        for (wrong, why) in [
+            (("x-api-key", "guess"), Stranger::Unknown),
+            (("x-api-key", "lost"), Stranger::Revoked),
+            (("authorization", "Basic other"), Stranger::Malformed),
+            (("authorization", "Bearer "), Stranger::Malformed),
+        ] {
+            let (stranger, status) = of(&[wrong]).unwrap_err();
+            assert_eq!((stranger, status.code()), (why, tonic::Code::Unauthenticated));
             assert!(!status.message().contains("guess"), "{}", status.message());
         }
     }
 
     #[test]
-    fn without_a_file_a_key_is_a_name() {
-        let clients = Clients::anybody(Priority::High);
-        let of =
-            |pairs: &[(&'static str, &str)], from: &str| clients.of(&metadata(pairs), peer(from)).unwrap().identity;
-        assert_eq!(&*of(&[("x-api-key", "me")], "10.0.0.1:5"), "key me");
-        assert_eq!(of(&[], "[2001:db8:1:2:3::4]:1"), of(&[], "[2001:db8:1:2:ffff::9]:2"));
-        assert_eq!(of(&[], "[::ffff:10.0.0.1]:1"), of(&[], "10.0.0.1:2"));
-        assert!(clients.of(&metadata(&[("x-api-key", &"k".repeat(257))]), None).is_err());
+    fn where_keys_are_required_nobody_comes_without() {
+        let clients = Clients::parse(FILE, Priority::Normal).unwrap().requiring_keys(true);
+        assert!(clients.of(&metadata(&[("x-api-key", "other")]), None).is_ok());
+        let (stranger, status) = clients.of(&metadata(&[]), peer("10.0.0.1:5")).unwrap_err();
+        assert_eq!((stranger, status.code()), (Stranger::Missing, tonic::Code::Unauthenticated));
     }
 
     #[test]
-    fn a_file_that_cannot_be_used_is_refused_without_its_keys() {
-        let error = |text: &str| format!("{:#}", Clients::parse(text, Priority::High).unwrap_err());
-        let entry = |rest: &str| format!("[[client]]\nname = \"a\"\nkey = \"s3cret\"\n{rest}");
-        for (text, part) in [
-            (entry("weight = 0"), "client 1 (\"a\"): weight = 0, it must be 0.01 to 1000"),
-            (entry("weigth = 1"), "unknown field `weigth`"),
-            (entry("max_priority = \"urgent\""), "unknown variant `urgent`"),
-            (format!("{}{}", entry(""), entry("").replace("\"a\"", "\"b\"")), "another client has the same key"),
-            (format!("{}{}", entry(""), entry("").replace("s3cret", "t")), "name stands there twice"),
-        ] {
-            let error = error(&text);
-            assert!(error.contains(part) && !error.contains("s3cret"), "{error}");
-        }
+    fn without_a_file_a_key_is_a_name_that_does_not_show() {
+        let clients = Clients::anybody(Priority::High);
+        let of =
+            |pairs: &[(&'static str, &str)], from: &str| clients.of(&metadata(pairs), peer(from)).unwrap().identity;
+        let me = of(&[("x-api-key", "me")], "10.0.0.1:5");
+        assert_eq!(me, of(&[("authorization", "Bearer me")], "10.0.0.2:5"));
+        assert!(me != of(&[("x-api-key", "you")], "10.0.0.1:5") && !me.contains("me"), "{me}");
+        assert_eq!(of(&[], "[2001:db8:1:2:3::4]:1"), of(&[], "[2001:db8:1:2:ffff::9]:2"));
+        assert_eq!(of(&[], "[::ffff:10.0.0.1]:1"), of(&[], "10.0.0.1:2"));
+        assert!(clients.of(&metadata(&[("x-api-key", &"k".repeat(257))]), None).is_err());
     }
 }

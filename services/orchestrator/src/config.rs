@@ -79,12 +79,19 @@ pub struct Config {
     /// Seconds after which a priority whose requests wait and got nothing has the next turn, so that none waits for ever.
     #[arg(long, value_name = "S", help_heading = "Requests", value_parser = positive)]
     pub ageing_seconds: f64,
-    /// A TOML file that names the clients: of each its name, key, weight and max_priority. Without it a key is a name, and all
-    /// clients have equal shares.
-    #[arg(long, value_name = "FILE", help_heading = "Requests")]
+    /// A TOML file that names the clients: of each its name, key_sha256 (darkroom key makes one), weight, max_priority,
+    /// requests_per_minute, max_running, images_per_day and revoked. It is read again when it changes. Without it a key is a name,
+    /// and all clients have equal shares.
+    #[arg(long, value_name = "FILE", help_heading = "Clients")]
     pub clients_file: Option<PathBuf>,
+    /// Refuse calls without a key; needs clients_file.
+    #[arg(long, help_heading = "Clients")]
+    pub require_key: bool,
+    /// Where to write a JSON line for each call, at the end of a file that is there; "-" is standard output.
+    #[arg(long, value_name = "FILE", help_heading = "Clients")]
+    pub audit_log: Option<PathBuf>,
     /// The highest priority of clients of whom the file says nothing else; requests above it are lowered to it.
-    #[arg(long, value_name = "PRIORITY", help_heading = "Requests", value_enum)]
+    #[arg(long, value_name = "PRIORITY", help_heading = "Clients", value_enum)]
     pub max_priority: Priority,
     /// Pictures in one request.
     #[arg(long, value_name = "N", help_heading = "Requests", value_parser = clap::value_parser!(u32).range(1..=16))]
@@ -147,6 +154,8 @@ impl Default for Config {
             queue_seconds: 3600.0,
             ageing_seconds: 60.0,
             clients_file: None,
+            require_key: false,
+            audit_log: None,
             max_priority: Priority::High,
             max_images: 16,
             max_side: 2048,
@@ -202,12 +211,16 @@ impl Config {
     /// Who may ask.
     ///
     /// # Errors
-    /// When `clients_file` cannot be read or used.
+    /// When `clients_file` cannot be read or used, or is needed and not there.
     pub(crate) fn clients(&self) -> anyhow::Result<Clients> {
-        match &self.clients_file {
-            Some(file) => Clients::read(file, self.max_priority),
-            None => Ok(Clients::anybody(self.max_priority)),
-        }
+        let clients = match &self.clients_file {
+            Some(file) => Clients::read(file, self.max_priority)?,
+            None => {
+                anyhow::ensure!(!self.require_key, "require_key needs clients_file beside it: without it any key is taken");
+                Clients::anybody(self.max_priority)
+            }
+        };
+        Ok(clients.requiring_keys(self.require_key))
     }
 
     pub(crate) fn max_results_bytes(&self) -> usize {

@@ -153,7 +153,7 @@ impl Callers {
 
     /// Who made a call, of whose connection nothing is known.
     pub fn of(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
-        let client = self.0.of(metadata, None)?;
+        let client = self.0.of(metadata, None).map_err(|(_, status)| status)?;
         Ok(Caller { identity: client.identity.to_string(), weight: client.weight })
     }
 }

@@ -19,6 +19,7 @@ use tokio::time::{sleep, sleep_until};
 use tonic::{Code, Status};
 
 use crate::admission::{Place, Slot};
+use crate::clients::Permit;
 use crate::events::{Log, Times, Warning};
 use crate::inputs::Pictures;
 use crate::job::{Job, Output};
@@ -48,6 +49,8 @@ pub(crate) struct Request {
     /// What it begins from.
     pub(crate) pictures: Option<Arc<Pictures>>,
     pub(crate) place: Place,
+    /// Counts among what its client may have.
+    pub(crate) permit: Permit,
     pub(crate) deadline: Option<Instant>,
     pub(crate) arrived: Instant,
     pub(crate) log: Arc<Log>,
@@ -184,6 +187,7 @@ impl Generator {
                     ended += 1;
                     match outcome(joined)? {
                         (_, Ok(ImageTimes { denoised: at, vae })) => {
+                            request.permit.made();
                             denoised = denoised.max(at);
                             times.vae += vae.as_secs_f64();
                         }

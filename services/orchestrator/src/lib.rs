@@ -14,6 +14,7 @@
 //! own the streams from the stages.
 
 mod admission;
+mod audit;
 mod clients;
 mod config;
 mod embedding_cache;

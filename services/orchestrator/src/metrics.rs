@@ -5,6 +5,7 @@ use std::time::Duration;
 use darkroom_service_kit::Metrics;
 use metrics::{Counter, Gauge, Histogram};
 
+use crate::clients::Stranger;
 use crate::generate::track::Resume;
 use crate::model::Model;
 use crate::scheduler::Scheduler;
@@ -18,6 +19,9 @@ const WORKER_STATES: [&str; 7] =
 
 /// Why pictures go on elsewhere.
 const RESUME_REASONS: [&str; 5] = ["died", "hung", "drained", "busy", "plan_version"];
+
+/// What clients can have too much of, as the clients file names it.
+const LIMITS: [&str; 3] = ["requests_per_minute", "max_running", "images_per_day"];
 
 /// Handles into this instance's recorder.
 pub(crate) struct OrchestratorMetrics {
@@ -34,6 +38,7 @@ pub(crate) struct OrchestratorMetrics {
     pub(crate) finished_bytes: Gauge,
     pub(crate) results_bytes: Gauge,
     pub(crate) inputs_bytes: Gauge,
+    pub(crate) audit_lines_lost_total: Counter,
     resumed_evaluations_total: Counter,
     repeated_steps_total: Counter,
     checkpoint_bytes: Gauge,
@@ -102,6 +107,11 @@ impl OrchestratorMetrics {
             ),
             results_bytes: registry.gauge("results_bytes", "Memory of pictures that are made and not let go of", &[]),
             inputs_bytes: registry.gauge("inputs_bytes", "Memory of pictures that requests begin from", &[]),
+            audit_lines_lost_total: registry.counter(
+                "audit_lines_lost_total",
+                "Lines of the audit log that could not be written",
+                &[],
+            ),
             resumed_evaluations_total: registry.counter(
                 "resumed_evaluations_total",
                 "Evaluations of the UNet that resumed pictures did not have to repeat",
@@ -124,6 +134,12 @@ impl OrchestratorMetrics {
         }
         for reason in RESUME_REASONS {
             metrics.resumes(reason).increment(0);
+        }
+        for stranger in Stranger::ALL {
+            metrics.auth_failures(stranger).increment(0);
+        }
+        for limit in LIMITS {
+            metrics.quota_refusals(limit).increment(0);
         }
         for stage in [Stage::TextEncoder, Stage::Vae] {
             for fault in [Fault::Died, Fault::Hung, Fault::Busy] {
@@ -157,6 +173,26 @@ impl OrchestratorMetrics {
     fn joins(&self, state: &'static str) -> Counter {
         let help = "Requests that came again and joined one that runs, or got the result of one that is done";
         self.registry.counter("joins_total", help, &[("state", state)])
+    }
+
+    /// A caller was not let in.
+    pub(crate) fn stranger(&self, why: Stranger) {
+        self.auth_failures(why).increment(1);
+    }
+
+    fn auth_failures(&self, why: Stranger) -> Counter {
+        let help = "Calls refused because of their key, or for want of one";
+        self.registry.counter("auth_failures_total", help, &[("reason", why.name())])
+    }
+
+    /// A client asked for more than it may have.
+    pub(crate) fn over_quota(&self, limit: &'static str) {
+        self.quota_refusals(limit).increment(1);
+    }
+
+    fn quota_refusals(&self, limit: &'static str) -> Counter {
+        let help = "Calls refused because their client has had what it may have";
+        self.registry.counter("quota_refusals_total", help, &[("limit", limit)])
     }
 
     /// A call was made again on another worker.

@@ -9,17 +9,19 @@ use darkroom_proto::v1::{
     ListModelsResponse, Model as ModelMessage, StageWorker,
 };
 use darkroom_service_kit::{Peer, Readiness, State, VERSION, deadline};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::admission::{Admission, Place};
-use crate::clients::{Client, Clients};
+use crate::audit::{Audit, Audited, Entry};
+use crate::clients::{Allowances, Client, Clients, Permit};
 use crate::events::Warning;
 use crate::generate::{self, Generator};
 use crate::inputs::{Files, Inputs};
 use crate::job::{Job, Output, Priority};
+use crate::metrics::OrchestratorMetrics;
 use crate::model::Model;
 use crate::results::Results;
-use crate::running::{Entry, Listener, Running};
+use crate::running::{Entry as Entered, Listener, Running};
 use crate::scheduler::Work;
 use crate::stages::calls::refusal;
 use crate::stages::{Stages, Worker};
@@ -34,76 +36,125 @@ pub(crate) struct ImageGenerationService {
     pub(crate) results: Arc<Results>,
     pub(crate) inputs: Inputs,
     pub(crate) clients: Clients,
+    pub(crate) allowances: Allowances,
+    pub(crate) audit: Audit,
+    pub(crate) metrics: Arc<OrchestratorMetrics>,
     pub(crate) limits: Limits,
     pub(crate) readiness: Readiness,
 }
 
 #[tonic::async_trait]
 impl ImageGeneration for ImageGenerationService {
-    type GenerateStream = Listener;
+    type GenerateStream = Audited;
 
-    async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<Listener>, Status> {
+    async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<Audited>, Status> {
+        let mut entry = self.audit.call("Generate", Peer::of(&request).addr());
+        match self.take(request, &mut entry).await {
+            Ok(listener) => Ok(Response::new(Audited::new(listener, entry))),
+            Err(status) => {
+                entry.end(status.code());
+                Err(status)
+            }
+        }
+    }
+
+    async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
+        self.look("ListModels", &request, || {
+            let model = self.stages.model().map_err(|error| refusal(&error))?;
+            Ok(ListModelsResponse { models: vec![model_message(Model::clone(&model), self.limits)] })
+        })
+    }
+
+    async fn get_server_info(
+        &self,
+        request: Request<GetServerInfoRequest>,
+    ) -> Result<Response<GetServerInfoResponse>, Status> {
+        self.look("GetServerInfo", &request, || {
+            let (depth, limit) = self.admission.depth_and_limit();
+            Ok(GetServerInfoResponse {
+                version: VERSION.into(),
+                queue_depth: u32::try_from(depth).unwrap_or(u32::MAX),
+                queue_limit: u32::try_from(limit).unwrap_or(u32::MAX),
+                workers: self.stages.workers().iter().map(|worker| worker_message(worker)).collect(),
+            })
+        })
+    }
+}
+
+impl ImageGenerationService {
+    /// Who calls.
+    fn client<T>(&self, request: &Request<T>, entry: &mut Entry) -> Result<Client, Status> {
+        let client = self.clients.of(request.metadata(), Peer::of(request).addr());
+        let client = client.map_err(|(why, status)| {
+            self.metrics.stranger(why);
+            status
+        })?;
+        entry.client(&client);
+        Ok(client)
+    }
+
+    /// A call that only looks. It leaves a line if it was refused.
+    fn look<T, A>(
+        &self,
+        method: &'static str,
+        request: &Request<T>,
+        answer: impl FnOnce() -> Result<A, Status>,
+    ) -> Result<Response<A>, Status> {
+        let mut entry = self.audit.call(method, Peer::of(request).addr());
+        let answered = self.client(request, &mut entry).and_then(|_| answer());
+        entry.end(answered.as_ref().err().map_or(Code::Ok, Status::code));
+        answered.map(Response::new)
+    }
+
+    /// A request for pictures, until it is under way or joined.
+    async fn take(&self, request: Request<GenerateRequest>, entry: &mut Entry) -> Result<Listener, Status> {
         let arrived = Instant::now();
         let (deadline, peer) = (deadline::of(&request), Peer::of(&request));
-        let client = self.clients.of(request.metadata(), peer.addr())?;
+        entry.request_id(&request.get_ref().request_id);
+        let client = self.client(&request, entry)?;
+        self.allowances.call(&client)?;
         let (content, files) = Files::taken_of(request.into_inner()).await?;
         // First of all: a request that runs is joined even while new ones are refused.
         if !content.request_id.is_empty()
             && let Some(listener) = self.running.join(&content.request_id, &content, &peer)?
         {
-            return Ok(Response::new(listener));
+            return Ok(listener);
         }
         let model = self.stages.model_within(self.generator.no_worker_wait).await.map_err(|error| refusal(&error))?;
         let files = files?;
         let init_size = files.as_ref().map(Files::size);
         let job = validate(content.clone(), &model, self.limits, init_size, rand::random)?;
+        entry.job(&job, &model.name);
         let shelf = self.results.shelf(&client.identity);
         let (name, listener) = match self.running.enter(&job.request_id, &content, &peer, shelf)? {
-            Entry::Joined(listener) => return Ok(Response::new(listener)),
-            Entry::New(name, listener) => (name, listener),
+            Entered::Joined(listener) => return Ok(listener),
+            Entered::New(name, listener) => (name, listener),
         };
         let warnings = lowered(job.priority, client.max_priority).into_iter().chain(unheard(&job, &model)).collect();
         let identity = Arc::clone(&client.identity);
-        let place = self.admit(client, &job, &model, deadline).inspect_err(|status| name.log().fail(status.clone()))?;
+        let admitted = self.admit(client, &job, &model, deadline);
+        let (permit, place) = admitted.inspect_err(|status| name.log().fail(status.clone()))?;
         let pictures = self.inputs.decode(files, &job, &identity).await;
         let pictures = pictures.inspect_err(|status| name.log().fail(status.clone()))?;
         tracing::info!(request_id = %job.request_id, images = job.num_images, "admitted");
 
         let (job, log) = (Arc::new(job), Arc::clone(name.log()));
-        let request = generate::Request { job, model, pictures, place, deadline, arrived, log, warnings };
+        let request = generate::Request { job, model, pictures, place, permit, deadline, arrived, log, warnings };
         name.begin(Arc::clone(&self.generator).run(request));
-        Ok(Response::new(listener))
+        Ok(listener)
     }
 
-    async fn list_models(&self, _: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
-        let model = self.stages.model().map_err(|error| refusal(&error))?;
-        Ok(Response::new(ListModelsResponse { models: vec![model_message(Model::clone(&model), self.limits)] }))
-    }
-
-    async fn get_server_info(
-        &self,
-        _: Request<GetServerInfoRequest>,
-    ) -> Result<Response<GetServerInfoResponse>, Status> {
-        let (depth, limit) = self.admission.depth_and_limit();
-        Ok(Response::new(GetServerInfoResponse {
-            version: VERSION.into(),
-            queue_depth: u32::try_from(depth).unwrap_or(u32::MAX),
-            queue_limit: u32::try_from(limit).unwrap_or(u32::MAX),
-            workers: self.stages.workers().iter().map(|worker| worker_message(worker)).collect(),
-        }))
-    }
-}
-
-impl ImageGenerationService {
     /// A place in the queue for a request that is new here.
-    fn admit(&self, client: Client, job: &Job, model: &Model, deadline: Option<Instant>) -> Result<Place, Status> {
+    fn admit(&self, client: Client, job: &Job, model: &Model, deadline: Option<Instant>) -> Result<(Permit, Place), Status> {
         if self.readiness.state() == State::Draining {
             return Err(Status::unavailable(
                 "this orchestrator is shutting down and takes no new requests; try another one",
             ));
         }
         self.results.room(&client.identity)?;
-        self.admission.enter(client, work(job, model), deadline, job.output != Output::Latents).map_err(Status::from)
+        let permit = self.allowances.enter(&client, job.num_images)?;
+        let place = self.admission.enter(client, work(job, model), deadline, job.output != Output::Latents);
+        Ok((permit, place.map_err(Status::from)?))
     }
 }
 

@@ -8,6 +8,8 @@ use darkroom_service_kit::{Metrics, Readiness, Server, ServiceHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
+use crate::audit::Audit;
+use crate::clients::Allowances;
 use crate::config::Config;
 use crate::embedding_cache::EmbeddingCache;
 use crate::generate::Generator;
@@ -47,6 +49,7 @@ pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> a
     let stopped = server.stopped();
     let stages = Stages::new(&config, Arc::clone(&metrics), stopped.clone())?;
     let clients = config.clients()?;
+    let audit = Audit::open(config.audit_log.as_deref(), metrics.audit_lines_lost_total.clone())?;
     let scheduler = Scheduler::new(config.scheduling(), config.assumed_step_seconds / ASSUMED_WORK, Instant::now());
     let admission = Admission::new(scheduler, Arc::clone(&metrics));
 
@@ -59,7 +62,7 @@ pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> a
     let results = Results::new(config.max_results_bytes(), metrics.results_bytes.clone());
     let inputs = Inputs::new(Results::inputs(config.max_inputs_bytes(), metrics.inputs_bytes.clone()));
     let cache = EmbeddingCache::new(config.prompt_cache_bytes, Arc::clone(&metrics));
-    let calls = Arc::new(Calls::new(&config, Arc::clone(&stages), metrics));
+    let calls = Arc::new(Calls::new(&config, Arc::clone(&stages), Arc::clone(&metrics)));
     let prompts = Prompts { calls: Arc::clone(&calls), cache };
     let service = ImageGenerationService {
         generator: Arc::new(Generator {
@@ -74,6 +77,9 @@ pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> a
         results,
         inputs,
         clients,
+        allowances: Allowances::new(Arc::clone(&metrics)),
+        audit,
+        metrics: Arc::clone(&metrics),
         readiness: server.readiness(),
         limits: Limits { max_images: config.max_images, max_side: config.max_side },
     };

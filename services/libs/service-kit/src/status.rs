@@ -27,6 +27,16 @@ pub fn exhausted(message: impl Into<String>, retry_after: Duration) -> Status {
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
+/// `RESOURCE_EXHAUSTED`: `subject`, a client, has had what it may have (google.rpc.QuotaFailure, and RetryInfo where trying again helps).
+pub fn over_quota(subject: &str, message: impl Into<String>, retry_after: Option<Duration>) -> Status {
+    let message = message.into();
+    let mut details = ErrorDetails::with_quota_failure_violation(subject, message.clone());
+    if retry_after.is_some() {
+        details.set_retry_info(retry_after);
+    }
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
 /// When the client of a refused call may try again, if the refusal says so.
 pub fn retry_after(status: &Status) -> Option<Duration> {
     status.get_details_retry_info()?.retry_delay

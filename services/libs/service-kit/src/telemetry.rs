@@ -3,6 +3,8 @@
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::LogFormat;
 
@@ -23,6 +25,14 @@ pub fn init(filter: &str, format: LogFormat) -> anyhow::Result<()> {
         tracing::debug!("logging was started before, its settings stay");
     }
     Ok(())
+}
+
+/// Now, as log lines have it: RFC 3339, UTC.
+pub fn timestamp() -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    _ = SystemTime.format_time(&mut Writer::new(&mut text));
+    text
 }
 
 /// Refuses a filter that [`init`] could not read, while the configuration is read.

@@ -5,6 +5,7 @@ pub(crate) mod fakes;
 mod fleet;
 mod flow;
 mod joining;
+mod keys;
 mod modifying;
 mod pools;
 mod recovery;
