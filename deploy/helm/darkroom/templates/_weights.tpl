@@ -3,7 +3,7 @@
 {{- define "darkroom.weightsCache" -}}
 {{- $cache := .Values.weightsCache -}}
 {{- if eq $cache.type "hostPath" -}}
-hostPath: { path: {{ $cache.hostPath }}, type: DirectoryOrCreate }
+hostPath: { path: {{ $cache.hostPath }}, type: Directory }
 {{- else if eq $cache.type "persistentVolumeClaim" -}}
 persistentVolumeClaim: { claimName: {{ $cache.claimName }} }
 {{- else -}}
