@@ -12,6 +12,7 @@ import yaml
 
 import doors
 import download
+import mutations
 import schemas
 from meaning import ROOT, Release
 from settings import Programs
@@ -98,6 +99,8 @@ def main(program, programs, manifests):
             settings.check(release)
         except (AssertionError, KeyError) as error:
             raise SystemExit(f"{file.name}: {error!r}") from error
+        if file.name == "gpu-keda-values.yaml":
+            mutations.try_the_checks(found, values)
         pods = [deployment["spec"]["template"]["spec"] for deployment in release.deployments]
         initial = [container for pod in pods for container in pod.get("initContainers", [])]
         if initial and not downloads:
