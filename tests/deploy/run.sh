@@ -41,6 +41,13 @@ say "the chart: schemas, meaning, the programs' settings"
 mkdir "$folder/manifests"
 python tests/deploy/check.py "$helm" "$programs" "$folder/manifests"
 
+say "a release, played with processes"
+as_root=()
+[ "$(id -u)" = 0 ] || as_root=(sudo -n)
+mkdir "$folder/play"
+"${as_root[@]}" unshare --net --mount "$cache/python/bin/python" tests/deploy/play.py "$folder/manifests/cpu-values.yaml" "$programs" "$folder/play"
+"${as_root[@]}" rm -rf "$folder/play"
+
 say "the plain manifests are what the chart makes"
 deploy/kubernetes/render.sh --check "$helm"
 
