@@ -35,6 +35,7 @@ REFUSED = [
     ({"models": [{"name": "a"}, {"name": "a"}]}, "two are called"),
     ({"models": [{"name": "a", "shares": {"vae": "b"}}]}, "which is no model"),
     ({"models": [{"name": "a", "shares": {"vae": "b"}}, {"name": "b", "shares": {"vae": "a"}}]}, "none of its own"),
+    ({"models": [{"name": "b"}, {"name": "a", "shares": {"textEncoder": "b"}, "loras": {"volume": {"emptyDir": {}}}}]}, "would not read"),
     ({"models": [{"name": "a", "weights": {"volume": {"emptyDir": {}}}}]}, "weights.path"),
     ({"models": [{"name": "a", "weights": {"volume": {"emptyDir": {}}, "path": "../a"}}]}, "path"),
     ({"models": [{"name": "a", "weights": {"download": {"url": "http://a", "sha256": "0" * 64, "file": "a"}}}]}, "url"),
@@ -87,6 +88,9 @@ def main(program, programs, manifests):
         values = yaml.safe_load(file.read_text())
         done = helm(program, "lint", CHART, "--strict", values=values)
         assert done.returncode == 0, f"{file.name}: {done.stdout}{done.stderr}"
+        # What helm says after an installation.
+        done = helm(program, "install", "studio", CHART, "--dry-run=client", values=values)
+        assert done.returncode == 0 and "NOTES:" in done.stdout and "txt2img" in done.stdout.split("NOTES:")[1], f"{file.name}: {done.stderr}"
         text = render(program, values)
         (manifests / f"{file.stem}.yaml").write_text(text)
         found = [one for one in yaml.safe_load_all(text) if one]

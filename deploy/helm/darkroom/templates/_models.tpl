@@ -61,6 +61,9 @@ of its own.
     {{- if not $owner -}}{{- fail (printf "models: %s shares the %s of %q, which is no model" $model.name $key $name) -}}{{- end -}}
     {{- if index (default dict $owner.shares) $key -}}{{- fail (printf "models: %s shares the %s of %s, which has none of its own" $model.name $key $name) -}}{{- end -}}
   {{- end -}}
+  {{- if and (index (default dict $model.shares) "textEncoder") (or $model.loras $model.textualInversions) -}}
+    {{- fail (printf "models: %s has loras or textualInversions, which the text encoders that it shares would not read" $model.name) -}}
+  {{- end -}}
   {{- $weights := default dict $model.weights -}}
   {{- if and (or $weights.volume $weights.image) (not $weights.path) -}}{{- fail (printf "models: %s: weights.path says where in the volume or image the model is" $model.name) -}}{{- end -}}
 {{- end -}}
