@@ -20,6 +20,7 @@ from settings import Programs
 CHART = ROOT / "deploy/helm/darkroom"
 FEWEST_SETS = 5
 
+OTHER = {"volume": {"emptyDir": {}}, "path": "other.ckpt"}
 # Values that helm must refuse, with what it has to say of each.
 REFUSED = [
     ({"foo": 1}, "foo"),
@@ -33,9 +34,10 @@ REFUSED = [
     ({"models": []}, "models"),
     ({"models": [{"name": "Not a label"}]}, "name"),
     ({"models": [{"name": "a"}, {"name": "a"}]}, "two are called"),
+    ({"models": [{"name": "a"}, {"name": "b"}]}, "have one name"),
     ({"models": [{"name": "a", "shares": {"vae": "b"}}]}, "which is no model"),
-    ({"models": [{"name": "a", "shares": {"vae": "b"}}, {"name": "b", "shares": {"vae": "a"}}]}, "none of its own"),
-    ({"models": [{"name": "b"}, {"name": "a", "shares": {"textEncoder": "b"}, "loras": {"volume": {"emptyDir": {}}}}]}, "would not read"),
+    ({"models": [{"name": "a", "shares": {"vae": "b"}, "weights": OTHER}, {"name": "b", "shares": {"vae": "a"}}]}, "none of its own"),
+    ({"models": [{"name": "b"}, {"name": "a", "weights": OTHER, "shares": {"textEncoder": "b"}, "loras": {"volume": {"emptyDir": {}}}}]}, "would not read"),
     ({"models": [{"name": "a", "weights": {"volume": {"emptyDir": {}}}}]}, "weights.path"),
     ({"models": [{"name": "a", "weights": {"volume": {"emptyDir": {}}, "path": "../a"}}]}, "path"),
     ({"models": [{"name": "a", "weights": {"download": {"url": "http://a", "sha256": "0" * 64, "file": "a"}}}]}, "url"),

@@ -31,6 +31,12 @@ class Release:
         self.manifests = manifests
         self.values = values
         self.deployments = self.of("Deployment")
+        # By the chart's name of a model what its denoisers call it: its folder, or its file without the ending.
+        self.served = {}
+        for model in values["models"]:
+            weights = model.get("weights", {})
+            file = weights.get("path") or weights.get("download", {}).get("file") or "pocket"
+            self.served[model["name"]] = re.sub(r"\.(safetensors|ckpt)$", "", Path(file).name)
         self.config = next(tomllib.loads(one["data"]["orchestrator.toml"]) for one in self.of("ConfigMap") if "orchestrator.toml" in one["data"])
 
     def of(self, kind):
@@ -102,6 +108,15 @@ class Release:
             grace = spec["terminationGracePeriodSeconds"]
             assert grace >= drain + sleep + 5, f"{deployment['metadata']['name']} is killed after {grace} s, and drains for {sleep} + {drain} s"
 
+    def check_updates(self):
+        for deployment in self.deployments:
+            name, spec = deployment["metadata"]["name"], deployment["spec"]
+            update = spec["strategy"]["rollingUpdate"]
+            gpus = spec["template"]["spec"]["containers"][0]["resources"]["limits"].get("nvidia.com/gpu", 0)
+            assert (update["maxSurge"], update["maxUnavailable"]) == ((0, 1) if gpus else (1, 0)), f"{name}: {update}"
+            if labels(deployment)[COMPONENT] in STAGES:
+                assert spec["minReadySeconds"] >= 40, f"{name}: the old one leaves before the new one is known"
+
     def check_services(self):
         for service in self.of("Service"):
             name, spec = service["metadata"]["name"], service["spec"]
@@ -117,7 +132,7 @@ class Release:
         services = {f"{one['metadata']['name']}.{one['metadata']['namespace']}.svc.cluster.local": one for one in self.of("Service")}
         stage_of = {"text_encoders": "text-encoder", "denoisers": "denoiser", "vaes": "vae"}
         named = set()
-        for table in [self.config, *self.config.get("model", [])]:
+        for table in self.config.get("model", [self.config]):
             for key, stage in stage_of.items():
                 for address in table[key]:
                     [host] = re.fullmatch(r"dns:///(.+):7000", address).groups()
@@ -126,7 +141,8 @@ class Release:
         headless = {host for host, one in services.items() if one["spec"].get("clusterIP") == "None"}
         assert named == headless, f"nobody asks {headless - named}"
         models = [model["name"] for model in self.config.get("model", [])]
-        assert models == ([model["name"] for model in self.values["models"]] if len(self.values["models"]) > 1 else [])
+        assert models == (list(self.served.values()) if len(self.served) > 1 else []), f"models {models}"
+        assert not models or not set(stage_of) & set(self.config), "lists beside [[model]] tables"
         certified = {name for one in self.of("Certificate") if "server auth" in one["spec"].get("usages", []) for name in one["spec"]["dnsNames"]}
         if any(one["metadata"]["name"].endswith("-client") for one in self.of("Certificate")):
             assert headless <= certified, f"no certificate for {headless - certified}"
@@ -156,10 +172,10 @@ class Release:
         for one in self.of("ScaledObject") + self.of("HorizontalPodAutoscaler"):
             spec = one["spec"]
             target = wanted[spec["scaleTargetRef"]["name"]]
-            model = target["metadata"]["labels"]["darkroom-model"]
+            model = self.served[target["metadata"]["labels"]["darkroom-model"]]
             assert labels(target)[COMPONENT] == "denoiser"
             scaled.add(target["metadata"]["name"])
-            several = len(self.values["models"]) > 1
+            several = len(self.served) > 1
             if one["kind"] == "ScaledObject":
                 [trigger] = spec["triggers"]
                 query = trigger["metadata"]["query"]

@@ -13,6 +13,7 @@ of its own.
       {{- $values := mergeOverwrite (deepCopy (index $root.Values.stages $key)) (deepCopy (default dict (index $model $key))) -}}
       {{- $pool := dict "key" $key "stage" $stage "model" $model.name "values" $values -}}
       {{- $_ := set $pool "name" (include "darkroom.pool" (list $root $model.name $stage)) -}}
+      {{- $_ := set $pool "served" (include "darkroom.served" $model) -}}
       {{- $_ := set $pool "weights" (default dict $model.weights) -}}
       {{- $_ := set $pool "loras" (ternary (default dict $model.loras) dict (ne $stage "vae")) -}}
       {{- $_ := set $pool "textualInversions" (ternary (default dict $model.textualInversions) dict (eq $stage "text-encoder")) -}}
@@ -23,6 +24,17 @@ of its own.
   {{- end -}}
 {{- end -}}
 {{ toYaml $pools }}
+{{- end }}
+
+{{/*
+What a model's denoisers call it, and so requests and series do: the name of its folder, or of its file without the ending.
+*/}}
+{{- define "darkroom.served" -}}
+{{- $weights := default dict .weights -}}
+{{- $path := "pocket" -}}
+{{- with $weights.download }}{{ $path = .file }}{{ end -}}
+{{- with $weights.path }}{{ $path = . }}{{ end -}}
+{{ regexReplaceAll "\\.(safetensors|ckpt)$" (base (trimSuffix "/" $path)) "" }}
 {{- end }}
 
 {{/* The name of a pool's objects: (list $ model stage). */}}
@@ -51,9 +63,13 @@ of its own.
 {{- define "darkroom.refusals" -}}
 {{- $root := . -}}
 {{- $owners := dict -}}
+{{- $files := dict -}}
 {{- range .Values.models -}}
   {{- if hasKey $owners .name -}}{{- fail (printf "models: two are called %q" .name) -}}{{- end -}}
   {{- $_ := set $owners .name . -}}
+  {{- $served := include "darkroom.served" . -}}
+  {{- if hasKey $files $served -}}{{- fail (printf "models: the files or folders of %s and %s have one name, %q, by which requests choose" (get $files $served) .name $served) -}}{{- end -}}
+  {{- $_ := set $files $served .name -}}
 {{- end -}}
 {{- range $model := .Values.models -}}
   {{- range $key, $name := default dict $model.shares -}}
