@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
+use hyper_util::client::legacy::connect::HttpConnector;
 use tonic::transport::{Channel, Endpoint, Error};
 
 /// A peer that does not accept within this time is taken for down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What was sent must be acknowledged by the peer's system within this time, or the connection ends with all its calls
+/// (`TCP_USER_TIMEOUT`, RFC 5482). It finds a network that drops packets, whichever way; a process that is frozen or busy
+/// acknowledges as long as its buffers last.
+#[cfg(target_os = "linux")]
+const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A silent connection is probed this often, in use or not, so that a frozen peer is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// A probe must be answered within this time.
@@ -25,11 +31,39 @@ pub fn lazy(address: &str) -> Result<Channel, Error> {
     let uri = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
     let endpoint = Endpoint::from_shared(uri)?
         .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true);
-    Ok(endpoint.connect_lazy())
+    Ok(endpoint.connect_with_connector_lazy(tcp()))
+}
+
+/// Makes the connections under all channels. tonic's own has no setting for what waits to be acknowledged.
+fn tcp() -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    #[cfg(target_os = "linux")]
+    tcp.set_tcp_user_timeout(Some(ACKNOWLEDGE_TIMEOUT));
+    tcp
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use socket2::SockRef;
+    use tokio::net::TcpListener;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_nobody_acknowledges_ends_within_seconds() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let stream = tcp().oneshot(uri).await.unwrap().into_inner();
+        assert_eq!(SockRef::from(&stream).tcp_user_timeout().unwrap(), Some(ACKNOWLEDGE_TIMEOUT));
+        assert!(stream.nodelay().unwrap());
+    }
 }

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# A fleet of processes whose network is cut, whose versions change and whose alerts ring, each played in network, mount and process
+# namespaces of its own: nothing of it is seen from outside, and all of it ends with the script, however that ends.
+#
+#   tests/faults/run.sh [PATH OF THE darkroom PROGRAM] [network] [rolling] [alerting]
+#
+# The program is target/release/darkroom if none is named, with the services beside it; without a name all three are played. Needs root, or a
+# system that lets users have namespaces; Python 3 with venv, iproute2, nftables, prometheus, prometheus-alertmanager.
+# Exit codes: 0 all holds, 77 this machine allows no namespaces, so nothing was tried, else something does not hold.
+#
+# Environment: DARKROOM_CACHE, a folder for tools (default: darkroom-checks in the user's cache folder).
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+darkroom=target/release/darkroom
+case ${1:-} in */* | darkroom) darkroom=$1 && shift ;; esac
+darkroom=$(realpath "$darkroom")
+plays=("$@")
+[ $# -gt 0 ] || plays=(network rolling alerting)
+
+isolated=(unshare --net --mount --pid --fork --kill-child --mount-proc)
+[ "$(id -u)" = 0 ] || isolated+=(--user --map-root-user)
+if ! "${isolated[@]}" true 2>/dev/null; then
+    echo "skipped: this machine allows no namespaces (${isolated[*]} true)" >&2
+    exit 77
+fi
+. tests/outside/tools.sh
+outside_tools
+for tool in ip nft prometheus prometheus-alertmanager; do
+    command -v "$tool" >/dev/null || { echo "$tool is missing: install iproute2, nftables, prometheus, prometheus-alertmanager" >&2; exit 1; }
+done
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+# Without these a signal would end the script with the status of the last command that succeeded.
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+python -m grpc_tools.protoc -I proto --python_out="$folder" --grpc_python_out="$folder" proto/darkroom/v1/*.proto
+export PYTHONPATH=$folder PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+for play in "${plays[@]}"; do
+    echo "-- $play"
+    mkdir "$folder/$play"
+    # Names of network namespaces and an /etc/hosts of its own live as long as the play does.
+    timeout --kill-after 5 300 "${isolated[@]}" sh -c 'mount -t tmpfs none /run && ip link set lo up && exec "$@"' - \
+        python "tests/faults/$play.py" "$(dirname "$darkroom")" "$folder/$play"
+done
