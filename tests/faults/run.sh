@@ -31,17 +31,45 @@ for tool in ip nft prometheus prometheus-alertmanager; do
 done
 
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+beside=
+end() {
+    if [ -n "$beside" ]; then
+        kill "$beside" 2>/dev/null || true
+        wait "$beside" || true
+    fi
+    rm -rf "$folder"
+}
+trap end EXIT
 # Without these a signal would end the script with the status of the last command that succeeded.
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 python -m grpc_tools.protoc -I proto --python_out="$folder" --grpc_python_out="$folder" proto/darkroom/v1/*.proto
 export PYTHONPATH=$folder PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-for play in "${plays[@]}"; do
-    echo "-- $play"
-    mkdir "$folder/$play"
-    # Names of network namespaces and an /etc/hosts of its own live as long as the play does.
+# play NAME: names of network namespaces and an /etc/hosts of its own live as long as the play does.
+play() {
+    mkdir "$folder/$1"
     timeout --kill-after 5 300 "${isolated[@]}" sh -c 'mount -t tmpfs none /run && ip link set lo up && exec "$@"' - \
-        python "tests/faults/$play.py" "$(dirname "$darkroom")" "$folder/$play"
+        python "tests/faults/$1.py" "$(dirname "$darkroom")" "$folder/$1"
+}
+
+# Alerts are mostly waited for, so they are played beside the others; what they say comes when they are done.
+for name in "${plays[@]}"; do
+    if [ "$name" = alerting ] && [ ${#plays[@]} -gt 1 ]; then
+        play alerting >"$folder/alerting.out" 2>&1 &
+        beside=$!
+    fi
 done
+for name in "${plays[@]}"; do
+    if [ "$name" = alerting ] && [ -n "$beside" ]; then continue; fi
+    echo "-- $name"
+    play "$name"
+done
+if [ -n "$beside" ]; then
+    echo "-- alerting"
+    status=0
+    wait "$beside" || status=$?
+    beside=
+    cat "$folder/alerting.out"
+    exit "$status"
+fi
