@@ -31,11 +31,13 @@ for tool in ip nft prometheus prometheus-alertmanager; do
 done
 
 folder=$(mktemp -d)
-beside=
 end() {
-    if [ -n "$beside" ]; then
-        kill "$beside" 2>/dev/null || true
-        wait "$beside" || true
+    local running
+    running=$(jobs -p)
+    if [ -n "$running" ]; then
+        # The limit of time is what runs there, and it passes the signal on.
+        kill $running 2>/dev/null || true
+        wait || true
     fi
     rm -rf "$folder"
 }
@@ -46,30 +48,30 @@ trap 'exit 143' TERM HUP
 
 python -m grpc_tools.protoc -I proto --python_out="$folder" --grpc_python_out="$folder" proto/darkroom/v1/*.proto
 export PYTHONPATH=$folder PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-# play NAME: names of network namespaces and an /etc/hosts of its own live as long as the play does.
-play() {
+# begin NAME: names of network namespaces and an /etc/hosts of its own live as long as the play does. In the background, as a shell
+# hears no signal while it is in something else.
+begin() {
     mkdir "$folder/$1"
     timeout --kill-after 5 300 "${isolated[@]}" sh -c 'mount -t tmpfs none /run && ip link set lo up && exec "$@"' - \
-        python "tests/faults/$1.py" "$(dirname "$darkroom")" "$folder/$1"
+        python "tests/faults/$1.py" "$(dirname "$darkroom")" "$folder/$1" &
 }
 
 # Alerts are mostly waited for, so they are played beside the others; what they say comes when they are done.
-for name in "${plays[@]}"; do
-    if [ "$name" = alerting ] && [ ${#plays[@]} -gt 1 ]; then
-        play alerting >"$folder/alerting.out" 2>&1 &
-        beside=$!
-    fi
-done
-for name in "${plays[@]}"; do
-    if [ "$name" = alerting ] && [ -n "$beside" ]; then continue; fi
-    echo "-- $name"
-    play "$name"
+beside=
+if [[ " ${plays[*]} " == *" alerting "* ]]; then
+    begin alerting >"$folder/alerting.out" 2>&1
+    beside=$!
+fi
+for play in "${plays[@]}"; do
+    [ "$play" != alerting ] || continue
+    echo "-- $play"
+    begin "$play"
+    wait $!
 done
 if [ -n "$beside" ]; then
     echo "-- alerting"
     status=0
     wait "$beside" || status=$?
-    beside=
     cat "$folder/alerting.out"
     exit "$status"
 fi
