@@ -2,10 +2,10 @@
 # A fleet of processes whose network is cut, whose versions change and whose alerts ring, each played in network, mount and process
 # namespaces of its own: nothing of it is seen from outside, and all of it ends with the script, however that ends.
 #
-#   tests/faults/run.sh [PATH OF THE darkroom PROGRAM] [network] [rolling] [alerting]
+#   tests/faults/run.sh [PATH OF THE darkroom PROGRAM] [network | rolling | alerting | apart]…
 #
-# The program is target/release/darkroom if none is named, with the services beside it; without a name all three are played. Needs root, or a
-# system that lets users have namespaces; Python 3 with venv, iproute2, nftables, prometheus, prometheus-alertmanager.
+# The program is target/release/darkroom if none is named, with the services beside it; without a name the first three are played; `apart` is
+# `network` with one stage cut off at a time. Needs root, or a system that lets users have namespaces; Python 3 with venv, iproute2, nftables, prometheus, prometheus-alertmanager.
 # Exit codes: 0 all holds, 77 this machine allows no namespaces, so nothing was tried, else something does not hold.
 #
 # Environment: DARKROOM_CACHE, a folder for tools (default: darkroom-checks in the user's cache folder).
@@ -51,9 +51,11 @@ export PYTHONPATH=$folder PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 # begin NAME: names of network namespaces and an /etc/hosts of its own live as long as the play does. In the background, as a shell
 # hears no signal while it is in something else.
 begin() {
+    local script=$1 options=()
+    if [ "$1" = apart ]; then script=network options=(--apart); fi
     mkdir "$folder/$1"
     timeout --kill-after 5 300 "${isolated[@]}" sh -c 'mount -t tmpfs none /run && ip link set lo up && exec "$@"' - \
-        python "tests/faults/$1.py" "$(dirname "$darkroom")" "$folder/$1" &
+        python "tests/faults/$script.py" "$(dirname "$darkroom")" "$folder/$1" "${options[@]}" &
 }
 
 # Alerts are mostly waited for, so they are played beside the others; what they say comes when they are done.
