@@ -86,7 +86,10 @@ class Monitoring:
         (folder / "alertmanager.yml").write_text(shorter((DEPLOY / "alertmanager.yml").read_text()))
         subprocess.run(["promtool", "check", "config", folder / "prometheus.yml"], check=True, stdout=subprocess.DEVNULL)
         subprocess.run(["amtool", "check-config", folder / "alertmanager.yml"], check=True, stdout=subprocess.DEVNULL)
-        self.start(folder, "prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address={PROMETHEUS}")
+        self.start(
+            folder, "prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb",
+            f"--web.listen-address={PROMETHEUS}",
+        )
         self.start(
             folder, "prometheus-alertmanager", f"--config.file={folder}/alertmanager.yml", f"--storage.path={folder}/silences",
             f"--web.listen-address={ALERTMANAGER}", "--cluster.listen-address=",

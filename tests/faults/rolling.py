@@ -238,7 +238,8 @@ def another_model(cluster, fields):
             if cluster.state(stage, "ready") != REPLICAS:
                 raise Failed(f"{stage}: {cluster.state(stage, 'ready'):.0f} serve while the fleets are equally large")
         cluster.stop("denoiser", before["denoiser"].pop())
-        until("the fleet goes over", lambda: all(cluster.state(stage, "ready") == REPLICAS for stage in PROGRAMS) and cluster.state("denoiser", "misfit_revision") == 1)
+        went = lambda: all(cluster.state(stage, "ready") == REPLICAS for stage in PROGRAMS)
+        until("the fleet goes over", lambda: went() and cluster.state("denoiser", "misfit_revision") == 1)
         switched = time.monotonic()
         until("what was begun before is done", lambda: load.all_done_of(switched))
         for stage, pods in before.items():
