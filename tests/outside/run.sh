@@ -13,7 +13,6 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 darkroom=$(realpath "${1:-target/release/darkroom}")
-cache=${DARKROOM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/darkroom-checks}/outside
 folder=$(mktemp -d)
 fleet=
 
@@ -38,14 +37,8 @@ fail() { printf '%s\n' "$*" >&2; exit 1; }
 for tool in prometheus promtool; do
     command -v "$tool" >/dev/null || fail "$tool is missing: install prometheus (Debian: apt-get install prometheus)"
 done
-wanted=(tests/outside/requirements.txt tests/outside/requirements-alone.txt)
-if ! cat "${wanted[@]}" | cmp -s - "$cache/installed.txt"; then
-    python3 -m venv --clear "$cache"
-    "$cache/bin/pip" install --quiet --disable-pip-version-check --requirement "${wanted[0]}"
-    "$cache/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "${wanted[1]}"
-    cat "${wanted[@]}" >"$cache/installed.txt"
-fi
-PATH=$cache/bin:$PATH
+. tests/outside/tools.sh
+outside_tools
 
 say "invisible-watermark: it reads Darkroom's pictures as often as its own"
 sign=$(dirname "$darkroom")/examples/sign

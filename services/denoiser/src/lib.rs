@@ -11,7 +11,6 @@ mod events;
 #[doc(hidden)]
 pub mod fuzzing;
 mod init;
-mod memory;
 mod metrics;
 mod request;
 mod service;

@@ -12,10 +12,10 @@ use darkroom_models::source::LatentRgb;
 use darkroom_models::stage::{self, Context, Device, UnetModel, UnetRow};
 use darkroom_proto::v1::{LoraFile, StageInfo};
 use darkroom_samplers::{NoiseSchedule, PlanRequest};
+use darkroom_service_kit::memory;
 use darkroom_stage_kit::{loras, model};
 
 use crate::config::Config;
-use crate::memory;
 use crate::metrics::DenoiserMetrics;
 use crate::warm_up::{Limits, warm_up};
 

@@ -34,10 +34,11 @@ pub async fn start(config: Config) -> anyhow::Result<ServiceHandle> {
     let counts = Arc::new(VaeMetrics::new(&registry));
     let (worker, loaded) = stage::start(&config, counts.calls.clone())?;
     let facts = Facts::new(STAGE);
-    let calls = Arc::clone(&counts.calls);
+    let told = Arc::clone(&counts);
     facts.follow(loaded, server.readiness(), move |facts: &stage::VaeFacts| {
         facts.log();
-        calls.stage.loaded(&facts.info);
+        told.calls.stage.loaded(&facts.info);
+        told.policy(&facts.finishing);
     });
     let limit = config.server.max_message_bytes;
     let service = VaeServer::new(VaeService::new(worker, facts, counts, config.max_side));

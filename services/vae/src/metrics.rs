@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use darkroom_proto::v1::SafetyVerdict;
+use darkroom_proto::v1::{SafetyPolicy, SafetyVerdict};
 use darkroom_service_kit::Metrics;
 use darkroom_stage_kit::metrics::CallMetrics;
 use metrics::Counter;
 
-use crate::finish::Finished;
+use crate::finish::{Finished, FinishingFacts};
 
 pub(crate) struct VaeMetrics {
+    metrics: Metrics,
     /// The model's thread counts here too.
     pub(crate) calls: Arc<CallMetrics>,
     decoded: Counter,
@@ -31,12 +32,25 @@ impl VaeMetrics {
             )
         };
         Self {
+            metrics: metrics.clone(),
             calls: Arc::new(CallMetrics::new(metrics)),
             decoded: pictures("decode"),
             encoded: pictures("encode"),
             watermarked: metrics.counter("watermarked_pictures_total", "Pictures that were signed", &[]),
             verdicts: [(SafetyVerdict::Passed, verdict("passed")), (SafetyVerdict::Flagged, verdict("flagged"))],
         }
+    }
+
+    /// What is done to every picture is known.
+    pub(crate) fn policy(&self, facts: &FinishingFacts) {
+        let watermark = if facts.watermark { "on" } else { "off" };
+        let safety = match facts.policy {
+            SafetyPolicy::Block => "block",
+            SafetyPolicy::Mark => "mark",
+            SafetyPolicy::Off => "off",
+        };
+        let labels = [("watermark", watermark), ("safety", safety)];
+        self.metrics.gauge("policy_info", "Always 1; the labels say what is done to pictures", &labels).set(1.0);
     }
 
     /// A decoded picture may leave.

@@ -1,20 +1,24 @@
 //! Channels to other services, with the limits that a call between services needs.
 
-use std::io;
 use std::time::Duration;
 
 use anyhow::Context;
 use http::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
-use tower::service_fn;
+use tower::{BoxError, ServiceExt, service_fn};
 
 use crate::ClientTls;
 
 /// A peer that does not accept within this time is taken for down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What was sent must be acknowledged by the peer's system within this time, or the connection ends with all its calls
+/// (`TCP_USER_TIMEOUT`, RFC 5482). It finds a network that drops packets, whichever way; a process that is frozen or busy
+/// acknowledges as long as its buffers last.
+#[cfg(target_os = "linux")]
+const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A silent connection is probed this often, in use or not, so that a frozen peer is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// A probe must be answered within this time.
@@ -44,7 +48,7 @@ pub fn lazy_over(tls: Option<&ClientTls>, address: &str, name: Option<&str>) -> 
     anyhow::ensure!(!plain.contains("://"), "it is of a scheme that is not spoken here");
     let Some(tls) = tls else {
         anyhow::ensure!(!address.starts_with("https://"), "TLS needs an authority to trust, and none is configured");
-        return Ok(endpoint(plain)?.connect_lazy());
+        return Ok(endpoint(plain)?.connect_with_connector_lazy(tcp()));
     };
     let endpoint = endpoint(plain)?;
     let host = endpoint.uri().host().context("it has no host")?;
@@ -57,10 +61,8 @@ pub fn lazy_over(tls: Option<&ClientTls>, address: &str, name: Option<&str>) -> 
     Ok(endpoint.origin(origin).connect_with_connector_lazy(service_fn(move |uri: Uri| {
         let (tls, name) = (tls.clone(), name.clone());
         async move {
-            let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-            let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?;
-            stream.set_nodelay(true)?;
-            Ok::<_, io::Error>(TokioIo::new(tls.connect(stream, name).await?))
+            let stream = tcp().oneshot(uri).await?.into_inner();
+            Ok::<_, BoxError>(TokioIo::new(tls.connect(stream, name).await?))
         }
     })))
 }
@@ -68,10 +70,37 @@ pub fn lazy_over(tls: Option<&ClientTls>, address: &str, name: Option<&str>) -> 
 fn endpoint(plain: &str) -> anyhow::Result<Endpoint> {
     Ok(Endpoint::from_shared(format!("http://{plain}"))?
         .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true))
+}
+
+/// Makes the connections under all channels. tonic's own has no setting for what waits to be acknowledged.
+fn tcp() -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    #[cfg(target_os = "linux")]
+    tcp.set_tcp_user_timeout(Some(ACKNOWLEDGE_TIMEOUT));
+    tcp
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use socket2::SockRef;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_nobody_acknowledges_ends_within_seconds() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let stream = tcp().oneshot(uri).await.unwrap().into_inner();
+        assert_eq!(SockRef::from(&stream).tcp_user_timeout().unwrap(), Some(ACKNOWLEDGE_TIMEOUT));
+        assert!(stream.nodelay().unwrap());
+    }
 }

@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use metrics::Gauge;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::Readiness;
+use crate::{Metrics, Readiness};
 
 /// Time that calls get to say how they end, and connections to fall apart after they were cut.
 const CUT_GRACE: Duration = Duration::from_secs(1);
@@ -34,6 +35,34 @@ impl Stop {
     }
 }
 
+/// How often a drain says how long it has lasted.
+const TELL: Duration = Duration::from_millis(500);
+
+/// How long a drain may last, and what the metrics say of it.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    grace: Duration,
+    lasted: Gauge,
+}
+
+impl Drain {
+    pub(crate) fn new(grace: Duration, metrics: &Metrics) -> Self {
+        let help = "Seconds that running calls get to finish once the service is told to leave";
+        metrics.gauge("drain_grace_seconds", help, &[]).set(grace.as_secs_f64());
+        let help = "How long ago the service was told to leave; 0 while it was not";
+        Self { grace, lasted: metrics.gauge("drain_seconds", help, &[]) }
+    }
+
+    /// Says again and again how long it has lasted.
+    async fn tell(lasted: Gauge) {
+        let since = Instant::now();
+        loop {
+            sleep(TELL).await;
+            lasted.set(since.elapsed().as_secs_f64());
+        }
+    }
+}
+
 /// A running service. Dropping it stops the service at once and cuts its calls; [`ServiceHandle::drain`] lets them finish.
 #[derive(Debug)]
 pub struct ServiceHandle {
@@ -43,7 +72,7 @@ pub struct ServiceHandle {
     pub http_addr: SocketAddr,
     readiness: Readiness,
     stop: Stop,
-    grace: Duration,
+    drain: Drain,
     grpc: JoinHandle<()>,
     http: JoinHandle<()>,
 }
@@ -54,11 +83,11 @@ impl ServiceHandle {
         http_addr: SocketAddr,
         readiness: Readiness,
         stop: Stop,
-        grace: Duration,
+        drain: Drain,
         grpc: JoinHandle<()>,
         http: JoinHandle<()>,
     ) -> Self {
-        Self { grpc_addr, http_addr, readiness, stop, grace, grpc, http }
+        Self { grpc_addr, http_addr, readiness, stop, drain, grpc, http }
     }
 
     /// Waits until the service takes calls.
@@ -82,9 +111,12 @@ impl ServiceHandle {
     pub async fn drain(mut self) -> anyhow::Result<()> {
         self.readiness.drain();
         self.stop.accepting.cancel();
-        let mut finished = timeout(self.grace, &mut self.grpc).await;
+        let lasted = self.drain.lasted.clone();
+        let told = self.stop.cut.clone();
+        tokio::spawn(async move { told.run_until_cancelled(Drain::tell(lasted)).await });
+        let mut finished = timeout(self.drain.grace, &mut self.grpc).await;
         if finished.is_err() {
-            let seconds = self.grace.as_secs();
+            let seconds = self.drain.grace.as_secs();
             tracing::warn!("calls still run after drain_grace_seconds = {seconds}; they end with UNAVAILABLE");
             self.stop.overtime.cancel();
             finished = timeout(CUT_GRACE, &mut self.grpc).await;

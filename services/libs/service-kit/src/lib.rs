@@ -41,6 +41,7 @@
 pub mod channel;
 pub mod config;
 pub mod deadline;
+pub mod memory;
 pub mod status;
 pub mod telemetry;
 

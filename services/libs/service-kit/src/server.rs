@@ -22,14 +22,15 @@ use tower::{Service, ServiceBuilder};
 use crate::calls::CallLayer;
 use crate::connections::{Connections, Ends, Protocol};
 use crate::deadline::DeadlineLayer;
-use crate::drain::{ServiceHandle, Stop};
+use crate::drain::{Drain, ServiceHandle, Stop};
 use crate::intake::Intake;
 use crate::listener::Listener;
+use crate::memory::MemoryGauges;
 use crate::request_body::RequestLimits;
 use crate::tls::ServerTls;
 use crate::{Metrics, Readiness, ServerConfig, State, http_port, serve};
 
-/// How often recorded samples are moved into their histogram buckets.
+/// How often recorded samples are moved into their histogram buckets, and memory is looked at.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// HTTP/1's buffer cannot be smaller.
@@ -134,14 +135,14 @@ impl Server {
             serve::grpc(socket, tls.clone(), http2.clone(), routes.clone(), intake.clone(), limits)
         });
 
-        let (http1, pages) = (http1(&config), http_port::router(metrics, readiness.clone()));
+        let (http1, pages) = (http1(&config), http_port::router(metrics.clone(), readiness.clone()));
         let http = serve::connections(self.http, stop.http.clone(), move |socket| {
             serve::http(socket, http1.clone(), pages.clone())
         });
         let (grpc, http) = (tokio::spawn(grpc), tokio::spawn(http));
 
-        let grace = Duration::from_secs(config.drain_grace_seconds);
-        Ok(ServiceHandle::new(self.grpc_addr, self.http_addr, readiness, stop, grace, grpc, http))
+        let drain = Drain::new(Duration::from_secs(config.drain_grace_seconds), &metrics);
+        Ok(ServiceHandle::new(self.grpc_addr, self.http_addr, readiness, stop, drain, grpc, http))
     }
 }
 
@@ -218,7 +219,9 @@ async fn follow(readiness: Readiness, mut health: HealthReporter, mut names: Vec
 }
 
 async fn upkeep(metrics: Metrics, stopped: CancellationToken) {
+    let memory = MemoryGauges::new(&metrics);
     while stopped.run_until_cancelled(tokio::time::sleep(UPKEEP)).await.is_some() {
         metrics.run_upkeep();
+        memory.update();
     }
 }

@@ -159,14 +159,20 @@ async fn calls_are_counted_by_method_and_code() {
 
 #[tokio::test]
 async fn a_drain_lets_running_calls_finish_and_takes_no_new_connection() {
-    let (handle, _) = serve(|_| ()).await;
+    let (handle, metrics) = serve(|_| ()).await;
+    let gauge = |name: &str| {
+        let text = metrics.render();
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok()).unwrap()
+    };
+    assert_eq!((gauge("darkroom_drain_grace_seconds"), gauge("darkroom_drain_seconds")), (30.0, 0.0));
     let addr = handle.grpc_addr;
     let mut client = VaeClient::new(channel_to(&handle));
     client.get_info(GetInfoRequest {}).await.unwrap();
-    let running = tokio::spawn(async move { client.decode(decode_for(400)).await });
+    let running = tokio::spawn(async move { client.decode(decode_for(1200)).await });
     tokio::time::sleep(Duration::from_millis(100)).await;
     handle.drain().await.unwrap();
     running.await.unwrap().unwrap();
+    assert!(gauge("darkroom_drain_seconds") >= 0.5, "it was told while it lasted");
     assert!(TcpStream::connect(addr).await.is_err());
 }
 
