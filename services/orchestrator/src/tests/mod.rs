@@ -5,6 +5,7 @@ pub(crate) mod fakes;
 mod fleet;
 mod flow;
 mod joining;
+mod models;
 mod modifying;
 mod pools;
 mod recovery;
