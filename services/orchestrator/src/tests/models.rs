@@ -46,7 +46,8 @@ async fn two(change: impl FnOnce(&mut Config)) -> Two {
     }
     // Each line has told its queue of its workers.
     for model in ["fake", "other"] {
-        fleet.eventually_model(model, |model| model.problem.is_empty()).await;
+        let served = format!(r#"darkroom_model_info{{model="{model}",text_revision="0123456789abcdef/f32"}}"#);
+        fleet.metric_becomes(&served, 1.0).await;
     }
     Two { fleet, other, denoiser }
 }
@@ -277,6 +278,7 @@ async fn a_worker_that_runs_another_model_gets_no_work_and_is_told_why() {
     let Two { fleet, other, denoiser } = two(|_| ()).await;
     *other.model.lock().unwrap() = Some("stray");
     fleet.metric_becomes(r#"darkroom_workers{model="other",stage="denoiser",state="misfit_model"}"#, 1.0).await;
+    fleet.eventually_model("other", |model| !model.problem.is_empty()).await;
     let status = fleet.all(of("other")).await.1.unwrap();
     let why = r#"runs the model "stray", and its list is for "other""#;
     let address = denoiser.grpc_addr;
