@@ -38,7 +38,7 @@ fn rules_ask_for_metrics_that_there_are() {
         assert!(documented.contains(&format!("| `{name}` |")), "services/METRICS.md has no {name}");
     }
     let recorded = values(&recording, "- record: ");
-    for series in metrics(&alerts, "fleet:") {
+    for series in ["fleet:", "model:"].into_iter().flat_map(|level| metrics(&alerts, level)) {
         assert!(recorded.contains(series), "nothing records {series}");
     }
 }

@@ -193,7 +193,8 @@ async fn the_command_warns_of_flagged_pictures_and_a_server_decides_for_itself()
     Ok(())
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+/// Copies a folder with all that is in it.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {
         let (entry, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;

@@ -22,6 +22,7 @@ mod limits;
 mod loras;
 mod metrics;
 mod model_files;
+mod models;
 mod modifying;
 mod operations;
 mod outputs;

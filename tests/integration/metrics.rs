@@ -71,9 +71,15 @@ fn written(service: Service, page: &Scrape) -> BTreeMap<String, (String, BTreeSe
     written
 }
 
-/// A fleet in which all has happened: pictures, a refusal, a prompt too long, a cancelled request.
+/// A fleet whose configuration names its model, and in which all has happened: pictures, a refusal, a prompt too long, a cancelled
+/// request.
 async fn eventful_fleet() -> anyhow::Result<Fleet> {
-    let fleet = Fleet::with_pocket_model().start().await?;
+    let named = |config: &mut darkroom_orchestrator::Config| {
+        let denoisers = std::mem::replace(&mut config.denoisers, darkroom_orchestrator::Config::default().denoisers);
+        let (name, text_encoders, vaes) = ("pocket".into(), None, None);
+        config.model.push(darkroom_orchestrator::ModelTable { name, denoisers, text_encoders, vaes });
+    };
+    let fleet = Fleet::with_pocket_model().orchestrator(named).start().await?;
     let client = fleet.client().await?;
     image(&client, small("a red circle on a white background").preview_every(1)).await?;
     image(&client, small(&"red ".repeat(100))).await?;
@@ -114,6 +120,22 @@ async fn the_documentation_and_the_services_agree() -> anyhow::Result<()> {
         }
     }
     assert!(wrong.is_empty(), "services/METRICS.md and the services disagree:\n{}", wrong.join("\n"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_model_is_named_its_label_is_not_there_and_all_others_are() -> anyhow::Result<()> {
+    let fleet = Fleet::with_pocket_model().start().await?;
+    image(&fleet.client().await?, small("a red circle on a white background")).await?;
+    let documented = documented();
+    let mut bare = 0;
+    for (name, (_, labels)) in written(Service::Orchestrator, &fleet.metrics(Service::Orchestrator).await?) {
+        let mut expected = documented[&(Service::Orchestrator, name.clone())].labels.clone();
+        // This one is there to name it.
+        bare += u32::from(name != "darkroom_model_info" && expected.remove("model"));
+        assert_eq!(labels, expected, "{name}");
+    }
+    assert!(bare >= 10, "{bare} have such a label");
     Ok(())
 }
 

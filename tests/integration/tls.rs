@@ -121,11 +121,10 @@ async fn a_fleet_behind_mutual_tls_draws_the_same_picture() -> anyhow::Result<()
         format!("--denoisers=dns:///localhost:{}", denoiser.grpc.port()),
         format!("--vaes=https://localhost:{}", vae.grpc.port()),
     ];
-    let (_orchestrator, door) = start(Service::Orchestrator, &[&lists[..], &files.orchestrator_flags()].concat()).await?;
-    wait::until("readiness behind TLS", async || {
-        Ok((http_get(door.http, "/readyz").await?.0 == 200).then_some(()))
-    })
-    .await?;
+    let (_orchestrator, door) =
+        start(Service::Orchestrator, &[&lists[..], &files.orchestrator_flags()].concat()).await?;
+    wait::until("readiness behind TLS", async || Ok((http_get(door.http, "/readyz").await?.0 == 200).then_some(())))
+        .await?;
 
     let tls = Tls::new().authorities(std::fs::read(files.public.ca())?);
     let client = Client::builder().tls(tls.clone()).connect(format!("https://localhost:{}", door.grpc.port())).await?;
@@ -140,7 +139,8 @@ async fn a_fleet_behind_mutual_tls_draws_the_same_picture() -> anyhow::Result<()
     assert!(error.to_string().to_lowercase().contains("certificate"), "{error}");
     let elsewhere = files.public.issue("elsewhere", &["elsewhere.example"])?;
     drop(elsewhere);
-    wait::until("count of plain clients", async || Ok((count(door, FAILED, "no_tls").await? >= 1.0).then_some(()))).await
+    wait::until("count of plain clients", async || Ok((count(door, FAILED, "no_tls").await? >= 1.0).then_some(())))
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,7 +168,8 @@ async fn a_stage_lets_in_whom_its_authority_knows_and_nobody_else() -> anyhow::R
     // The caller does not trust the stage either when its certificate is another's.
     let error = call(vae, caller(&files.public.ca(), Some(&files.orchestrator))?.as_ref()).await?.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable, "{error:?}");
-    wait::until("its alert", async || Ok((count(vae, FAILED, "refused_by_client").await? >= 1.0).then_some(()))).await?;
+    wait::until("its alert", async || Ok((count(vae, FAILED, "refused_by_client").await? >= 1.0).then_some(())))
+        .await?;
     assert_eq!(call(vae, good.as_ref()).await?.map_err(|status| status.code()), Ok(()));
     Ok(())
 }
@@ -215,8 +216,10 @@ async fn a_stage_with_anothers_certificate_gets_no_work_and_says_why() -> anyhow
     let ca = files.stages.ca();
     let wrong = flags(&[("tls-cert", &other.cert), ("tls-key", &other.key), ("tls-client-ca", &ca)]);
     let (_vae, vae) = stage(Service::Vae, &wrong).await?;
-    let lists = [format!("--vaes={}", vae.grpc), "--text-encoders=127.0.0.1:1".into(), "--denoisers=127.0.0.1:1".into()];
-    let (_orchestrator, door) = start(Service::Orchestrator, &[&lists[..], &files.orchestrator_flags()].concat()).await?;
+    let lists =
+        [format!("--vaes={}", vae.grpc), "--text-encoders=127.0.0.1:1".into(), "--denoisers=127.0.0.1:1".into()];
+    let (_orchestrator, door) =
+        start(Service::Orchestrator, &[&lists[..], &files.orchestrator_flags()].concat()).await?;
     let tls = Tls::new().authorities(std::fs::read(files.public.ca())?);
     let client = Client::builder().tls(tls).connect(format!("https://{}", door.grpc)).await?;
     wait::until("why it gets no work", async || {

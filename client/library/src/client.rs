@@ -201,9 +201,10 @@ fn uri(address: &str) -> Result<String, Error> {
         None if address.is_empty() => Err(bad_address(address, "it is empty; write http://host:port".into())),
         None => Ok(format!("http://{address}")),
         Some(("http" | "https", _)) => Ok(address.to_owned()),
-        Some((scheme, _)) => {
-            Err(bad_address(address, format!("{scheme} is not spoken here; write http://host:port or https://host:port")))
-        }
+        Some((scheme, _)) => Err(bad_address(
+            address,
+            format!("{scheme} is not spoken here; write http://host:port or https://host:port"),
+        )),
     }
 }
 

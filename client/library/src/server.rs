@@ -29,6 +29,8 @@ pub struct Model {
     pub textual_inversions: Vec<String>,
     /// LoRAs that requests can name.
     pub loras: Vec<String>,
+    /// Why it cannot be served now, in words; empty when it can. All but the name may be empty then.
+    pub problem: String,
 }
 
 /// A model's own settings.
@@ -80,4 +82,6 @@ pub struct StageWorker {
     pub version: String,
     /// Why it is not ready, in words.
     pub problem: String,
+    /// For which of the server's models it is listed; empty where its configuration names none.
+    pub served_model: String,
 }

@@ -159,6 +159,7 @@ impl From<v1::Model> for Model {
             embedded_guidance: message.embedded_guidance,
             textual_inversions: message.textual_inversions,
             loras: message.loras,
+            problem: message.problem,
         }
     }
 }
@@ -198,6 +199,7 @@ impl From<v1::StageWorker> for StageWorker {
             device: message.device,
             version: message.version,
             problem: message.problem,
+            served_model: message.served_model,
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use crate::clients::Client;
 use crate::metrics::OrchestratorMetrics;
+use crate::places::Places;
 use crate::scheduler::{Arrival, Refusal, Scheduler, SlotId, Standing, Standings, Ticket, Work, WorkerSpeed};
 
 /// Pauses between two forecasts: at least this, and so many times as long as one took.
@@ -24,6 +25,8 @@ pub(crate) struct Admission {
     /// Who waits or runs has changed.
     changed: Notify,
     standings: watch::Sender<Standings>,
+    /// What of all queues' places is this one's.
+    places: Places,
     metrics: Arc<OrchestratorMetrics>,
 }
 
@@ -38,10 +41,10 @@ struct Inner {
 }
 
 impl Admission {
-    pub(crate) fn new(scheduler: Scheduler, metrics: Arc<OrchestratorMetrics>) -> Arc<Self> {
+    pub(crate) fn new(scheduler: Scheduler, places: Places, metrics: Arc<OrchestratorMetrics>) -> Arc<Self> {
         let inner = Inner { scheduler, waiting: HashMap::new(), parked: HashMap::new(), besides: 0.0 };
         let (changed, standings) = (Notify::new(), watch::Sender::new(Standings::default()));
-        Arc::new(Self { inner: Mutex::new(inner), changed, standings, metrics })
+        Arc::new(Self { inner: Mutex::new(inner), changed, standings, places, metrics })
     }
 
     /// A place in the queue; `decoded` says that pictures are wanted, not latents.
@@ -61,7 +64,11 @@ impl Admission {
             let besides = Some(inner.besides).filter(|_| decoded).unwrap_or_default();
             let besides = Duration::try_from_secs_f64(besides).unwrap_or_default();
             let arrival = Arrival { client, work, deadline, besides };
-            let ticket = inner.scheduler.push(arrival, Instant::now())?;
+            let ticket = self.places.enter(|most| {
+                inner.scheduler.set_places(most, self.places.limit());
+                let ticket = inner.scheduler.push(arrival, Instant::now());
+                (inner.scheduler.depth(), ticket)
+            })?;
             inner.waiting.insert(ticket, sender);
             ticket
         };
@@ -83,10 +90,14 @@ impl Admission {
         inner.besides = if inner.besides == 0.0 { took } else { inner.besides + SMOOTHING * (took - inner.besides) };
     }
 
-    /// Requests that wait, and how many may.
-    pub(crate) fn depth_and_limit(&self) -> (usize, usize) {
-        let inner = self.lock();
-        (inner.scheduler.depth(), inner.scheduler.limit())
+    /// Requests that wait.
+    pub(crate) fn depth(&self) -> usize {
+        self.lock().scheduler.depth()
+    }
+
+    /// Requests that may, in all queues.
+    pub(crate) fn limit(&self) -> usize {
+        self.places.limit()
     }
 
     /// Keeps the standings of those who wait up to date, for as long as it is polled: soon after each change, and the more
@@ -111,6 +122,7 @@ impl Admission {
                     _ = inner.parked.remove(&slot).map(|resumed| resumed.send(()));
                 }
                 let granted = inner.scheduler.grant(now);
+                self.places.count(inner.scheduler.depth());
                 self.metrics.queue(&inner.scheduler);
                 let Some(grant) = granted else { break };
                 let Some(sender) = inner.waiting.get(&grant.ticket).cloned() else {

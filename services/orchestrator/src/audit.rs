@@ -201,7 +201,9 @@ impl Stream for Audited {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let told = Pin::new(&mut self.events).poll_next(context);
         match &told {
-            Poll::Ready(Some(Ok(GenerateEvent { event: Some(Event::Image(_)), .. }))) => self.entry.line.images_sent += 1,
+            Poll::Ready(Some(Ok(GenerateEvent { event: Some(Event::Image(_)), .. }))) => {
+                self.entry.line.images_sent += 1
+            }
             Poll::Ready(Some(Err(status))) => self.entry.end(status.code()),
             Poll::Ready(None) if self.entry.code.is_none() => self.entry.end(Code::Ok),
             _ => {}

@@ -6,11 +6,16 @@ use std::time::Duration;
 use darkroom_service_kit::{ClientTls, ServerConfig, ServiceConfig};
 use serde::{Deserialize, Serialize};
 
+mod models;
+
 use crate::clients::Clients;
 use crate::job::Priority;
 use crate::running::Keeping;
 use crate::scheduler;
 use crate::stages::silence::Patience;
+
+pub use models::ModelTable;
+pub(crate) use models::{LineConfig, about};
 
 /// All settings, with their defaults: one worker a stage on this machine's usual ports.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize)]
@@ -34,6 +39,11 @@ pub struct Config {
     /// Private key of that certificate, a PEM file. All three are read again when they change.
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     pub stages_key: Option<PathBuf>,
+    /// Several models side by side, in the TOML file alone: a [[model]] for each with its name, denoisers and, where they differ from
+    /// those above, text_encoders and vaes. The first is the default.
+    #[arg(long, value_name = "TABLE", help_heading = "Stages", value_parser = ModelTable::parse)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub model: Vec<ModelTable>,
     /// Milliseconds between two look-ups of a dns:/// name.
     #[arg(long, value_name = "MS", help_heading = "Stages", value_parser = clap::value_parser!(u64).range(10..))]
     pub resolve_interval_ms: u64,
@@ -70,10 +80,11 @@ pub struct Config {
     /// Seconds of silence after which a denoiser is given up, however slow it is.
     #[arg(long, value_name = "S", help_heading = "Recovery", value_parser = clap::value_parser!(u64).range(1..))]
     pub denoise_stall_seconds: u64,
-    /// Requests that may wait; further ones are refused with a retry delay. One client alone leaves a quarter to others.
+    /// Requests that may wait; further ones are refused with a retry delay. One client alone leaves a quarter to others, and so does
+    /// one of several models.
     #[arg(long, value_name = "N", help_heading = "Requests", value_parser = clap::value_parser!(u32).range(1..))]
     pub queue_limit: u32,
-    /// Seconds that all ready denoisers need for the work that may wait; further requests are refused with a retry delay.
+    /// Seconds that all ready denoisers of a model need for the work that may wait; further requests are refused with a retry delay.
     #[arg(long, value_name = "S", help_heading = "Requests", value_parser = positive)]
     pub queue_seconds: f64,
     /// Seconds after which a priority whose requests wait and got nothing has the next turn, so that none waits for ever.
@@ -138,6 +149,7 @@ impl Default for Config {
             stages_ca: None,
             stages_cert: None,
             stages_key: None,
+            model: Vec::new(),
             resolve_interval_ms: 5000,
             check_interval_ms: 1000,
             no_worker_wait_seconds: 0,
@@ -216,7 +228,10 @@ impl Config {
         let clients = match &self.clients_file {
             Some(file) => Clients::read(file, self.max_priority)?,
             None => {
-                anyhow::ensure!(!self.require_key, "require_key needs clients_file beside it: without it any key is taken");
+                anyhow::ensure!(
+                    !self.require_key,
+                    "require_key needs clients_file beside it: without it any key is taken"
+                );
                 Clients::anybody(self.max_priority)
             }
         };

@@ -3,6 +3,8 @@
 //! - `service` is the gRPC edge; `validate` turns a request into a checked `Job`, `events` turns progress into messages.
 //! - `clients` says who asks; `scheduler` decides who is let in and who is next, as a plain struct; `admission` hands its decisions
 //!   to tasks as guards.
+//! - `lines` are the models that are served side by side, each with workers, a queue and a generator of its own; `places` is what of
+//!   all queues' places each may have.
 //! - `stages` knows the workers: who is there, who is ready, who is least busy; `selection` says which of them serve together, and
 //!   `stages::calls` speaks to them, again and elsewhere if need be.
 //! - `generate` is the life of a request, and `generate::denoise` that of a picture over all denoisers that it takes;
@@ -27,11 +29,13 @@ mod generate;
 mod inputs;
 mod job;
 mod journal;
+mod lines;
 mod metrics;
 mod model;
 mod parameters;
 mod picture;
 mod picture_file;
+mod places;
 mod prompts;
 mod results;
 mod running;
@@ -45,6 +49,6 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
-pub use config::Config;
+pub use config::{Config, ModelTable};
 pub use job::Priority;
 pub use start::start;

@@ -1,4 +1,7 @@
 //! What the orchestrator counts. Everything is registered at the start, so that a dashboard has no holes before the first request.
+//!
+//! Each line of workers has its own of these, and what belongs to its model carries the label `model` where the configuration names the
+//! models. What all lines share has no such label, and is the same series in each.
 
 use std::time::Duration;
 
@@ -14,8 +17,8 @@ use crate::stages::Stage;
 use crate::stages::fault::Fault;
 
 /// What a worker can be: one that gets work, or why it does not.
-const WORKER_STATES: [&str; 7] =
-    ["ready", "unreachable", "starting", "draining", "retired", "misfit_revision", "misfit_precision"];
+const WORKER_STATES: [&str; 8] =
+    ["ready", "unreachable", "starting", "draining", "retired", "misfit_revision", "misfit_precision", "misfit_model"];
 
 /// Why pictures go on elsewhere.
 const RESUME_REASONS: [&str; 5] = ["died", "hung", "drained", "busy", "plan_version"];
@@ -26,6 +29,8 @@ const LIMITS: [&str; 3] = ["requests_per_minute", "max_running", "images_per_day
 /// Handles into this instance's recorder.
 pub(crate) struct OrchestratorMetrics {
     registry: Metrics,
+    /// The value of the label, if there is one.
+    model: Option<String>,
     queue_depth: Gauge,
     queued_work_seconds: Gauge,
     pub(crate) queue_wait_seconds: Histogram,
@@ -53,37 +58,48 @@ pub(crate) struct OrchestratorMetrics {
 }
 
 impl OrchestratorMetrics {
+    /// Without the label.
+    #[cfg(test)]
     pub(crate) fn new(registry: Metrics) -> Self {
+        Self::of_line(registry, None)
+    }
+
+    /// Of the line that serves `model`; `None` where there is one line, for whatever its workers run.
+    pub(crate) fn of_line(registry: Metrics, model: Option<&str>) -> Self {
         let part_seconds = |part| {
-            registry.histogram("stage_seconds", "Time of one stage's part in a picture or a prompt", &[("stage", part)])
+            let help = "Time of one stage's part in a picture or a prompt";
+            registry.histogram("stage_seconds", help, &labelled(model, &[("stage", part)]))
         };
         let tensor_bytes = |stage: Stage, direction| {
             let labels = [("stage", stage.name()), ("direction", direction)];
-            registry.counter("tensor_bytes_total", "Bytes of tensors sent to and received from the stages", &labels)
+            let help = "Bytes of tensors sent to and received from the stages";
+            registry.counter("tensor_bytes_total", help, &labelled(model, &labels))
         };
         let workers = |stage: Stage, state| {
             let labels = [("stage", stage.name()), ("state", state)];
-            registry.gauge("workers", "Workers of a stage, by what they are", &labels)
+            registry.gauge("workers", "Workers of a stage, by what they are", &labelled(model, &labels))
         };
+        let own = labelled(model, &[]);
         let metrics = Self {
+            model: model.map(str::to_owned),
             stage_seconds: Stage::ALL.map(|stage| part_seconds(stage.name())),
             picture_seconds: part_seconds("picture"),
             sent_bytes: Stage::ALL.map(|stage| tensor_bytes(stage, "sent")),
             received_bytes: Stage::ALL.map(|stage| tensor_bytes(stage, "received")),
             workers: Stage::ALL.map(|stage| WORKER_STATES.map(|state| workers(stage, state))),
-            queue_depth: registry.gauge("queue_depth", "Requests that wait for their first slot", &[]),
+            queue_depth: registry.gauge("queue_depth", "Requests that wait for their first slot", &own),
             queued_work_seconds: registry.gauge(
                 "queued_work_seconds",
                 "Seconds that one denoiser would need for all denoising that waits or runs",
-                &[],
+                &own,
             ),
             queue_wait_seconds: registry.histogram(
                 "queue_wait_seconds",
                 "Time from a request's arrival to its first slot",
-                &[],
+                &own,
             ),
-            images_total: registry.counter("images_total", "Pictures, or latents, sent to clients", &[]),
-            images_failed_total: registry.counter("images_failed_total", "Pictures that could not be made", &[]),
+            images_total: registry.counter("images_total", "Pictures, or latents, sent to clients", &own),
+            images_failed_total: registry.counter("images_failed_total", "Pictures that could not be made", &own),
             prompt_cache_hits_total: registry.counter(
                 "prompt_cache_hits_total",
                 "Embeddings taken from memory instead of a text encoder",
@@ -98,7 +114,7 @@ impl OrchestratorMetrics {
             retries_refused_total: registry.counter(
                 "retries_refused_total",
                 "Tries that the budget did not allow",
-                &[],
+                &own,
             ),
             finished_bytes: registry.gauge(
                 "finished_bytes",
@@ -115,12 +131,12 @@ impl OrchestratorMetrics {
             resumed_evaluations_total: registry.counter(
                 "resumed_evaluations_total",
                 "Evaluations of the UNet that resumed pictures did not have to repeat",
-                &[],
+                &own,
             ),
             repeated_steps_total: registry.counter(
                 "repeated_steps_total",
                 "Steps that were told to be done and were done again, because no checkpoint of them had come",
-                &[],
+                &own,
             ),
             checkpoint_bytes: registry.gauge(
                 "checkpoint_bytes",
@@ -202,7 +218,8 @@ impl OrchestratorMetrics {
 
     fn retries(&self, stage: Stage, fault: Fault) -> Counter {
         let help = "Calls made again on another worker, by what the one before did";
-        self.registry.counter("retries_total", help, &[("stage", stage.name()), ("reason", fault.name())])
+        let labels = [("stage", stage.name()), ("reason", fault.name())];
+        self.registry.counter("retries_total", help, &labelled(self.model.as_deref(), &labels))
     }
 
     /// A picture goes on with another worker: what that saved, and what had to be done again.
@@ -214,7 +231,7 @@ impl OrchestratorMetrics {
 
     fn resumes(&self, reason: &'static str) -> Counter {
         let help = "Pictures that went on with another denoiser, by what became of the one before";
-        self.registry.counter("resumes_total", help, &[("reason", reason)])
+        self.registry.counter("resumes_total", help, &labelled(self.model.as_deref(), &[("reason", reason)]))
     }
 
     /// The checkpoint that is kept for a picture has another size now.
@@ -243,16 +260,21 @@ impl OrchestratorMetrics {
         }
     }
 
-    /// The model that is served; another one's gauge falls to 0.
+    /// The model that the line serves; another one's gauge falls to 0.
     pub(crate) fn set_model(&self, old: Option<&Model>, new: Option<&Model>) {
         for (model, value) in [(old, 0.0), (new, 1.0)] {
             if let Some(model) = model {
                 let Identity { revision, precision } = &model.pins.text_encoder;
                 let text_revision = format!("{revision}/{precision}");
                 let labels = [("model", model.name.as_str()), ("text_revision", text_revision.as_str())];
-                let help = "1 for the model that is served";
+                let help = "1 for each model that is served";
                 self.registry.gauge("model_info", help, &labels).set(value);
             }
         }
     }
+}
+
+/// With the label of the model before them, where there is one.
+fn labelled<'a>(model: Option<&'a str>, labels: &[(&'static str, &'a str)]) -> Vec<(&'static str, &'a str)> {
+    model.map(|model| ("model", model)).into_iter().chain(labels.iter().copied()).collect()
 }

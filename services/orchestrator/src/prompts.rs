@@ -16,7 +16,8 @@ use crate::stages::calls::Calls;
 /// Encodes prompts.
 pub(crate) struct Prompts {
     pub(crate) calls: Arc<Calls>,
-    pub(crate) cache: EmbeddingCache,
+    /// All models' together: an embedding depends on the text encoder alone.
+    pub(crate) cache: Arc<EmbeddingCache>,
 }
 
 /// What denoising needs of the text, and what of it did not fit.

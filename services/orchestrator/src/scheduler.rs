@@ -144,6 +144,11 @@ impl Scheduler {
         }
     }
 
+    /// So many requests may wait now, of so many that may in all queues.
+    pub(crate) fn set_places(&mut self, now: usize, of: usize) {
+        self.waiting.set_limit(now, of);
+    }
+
     /// The denoisers that take work now.
     pub(crate) fn set_workers(&mut self, workers: &[WorkerSpeed]) {
         self.speed.set_workers(workers);
@@ -340,11 +345,6 @@ impl Scheduler {
     /// Requests that wait for their first slot.
     pub(crate) fn depth(&self) -> usize {
         self.waiting.requests()
-    }
-
-    /// The most that may.
-    pub(crate) fn limit(&self) -> usize {
-        self.limits.requests
     }
 
     /// Seconds that one denoiser needs for all that waits or runs: known without any.

@@ -2,10 +2,11 @@
 //!
 //! Workers may disagree, as in the middle of an upgrade. Then the groups are served that make a whole model and have the
 //! most workers in their scarcest stage; everyone else is *unfit* and gets no work, and is told why. A request keeps to
-//! the groups that it began with ([`Pins`]), whatever is chosen later.
+//! the groups that it began with ([`Pins`]), whatever is chosen later. Where an operator has said which models are served, workers of
+//! others are never chosen ([`Accepted`]).
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use darkroom_proto::v1::StageInfo;
@@ -69,6 +70,8 @@ pub(crate) enum Unfit {
     Revision { found: Identity, chosen: Identity },
     #[error("computes in {found}, the others in {chosen}")]
     Precision { found: String, chosen: String },
+    #[error("runs the model {found:?}, and its list is for {accepted}")]
+    Model { found: String, accepted: String },
 }
 
 impl Unfit {
@@ -77,7 +80,35 @@ impl Unfit {
         match self {
             Self::Revision { .. } => "misfit_revision",
             Self::Precision { .. } => "misfit_precision",
+            Self::Model { .. } => "misfit_model",
         }
+    }
+}
+
+/// Names of models that workers may tell, by stage.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Accepted(Option<[BTreeSet<String>; 3]>);
+
+impl Accepted {
+    /// Whatever they run.
+    pub(crate) fn anything() -> Self {
+        Self(None)
+    }
+
+    /// Those of the text encoders, the denoisers and the VAEs.
+    pub(crate) fn named(names: [BTreeSet<String>; 3]) -> Self {
+        Self(Some(names))
+    }
+
+    /// Why a worker that says this is never used; `None` for one that may be.
+    pub(crate) fn refuses(&self, info: &Info) -> Option<Unfit> {
+        let names = &self.0.as_ref()?[info.stage() as usize];
+        let found = info.common().map(|common| common.model.as_str()).unwrap_or_default();
+        if names.contains(found) {
+            return None;
+        }
+        let accepted = names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" or ");
+        Some(Unfit::Model { found: found.to_owned(), accepted })
     }
 }
 

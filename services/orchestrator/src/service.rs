@@ -11,27 +11,27 @@ use darkroom_proto::v1::{
 use darkroom_service_kit::{Peer, Readiness, State, VERSION, deadline};
 use tonic::{Code, Request, Response, Status};
 
-use crate::admission::{Admission, Place};
+use crate::admission::Place;
 use crate::audit::{Audit, Audited, Entry};
 use crate::clients::{Allowances, Client, Clients, Permit};
 use crate::events::Warning;
-use crate::generate::{self, Generator};
+use crate::generate;
 use crate::inputs::{Files, Inputs};
 use crate::job::{Job, Output, Priority};
+use crate::lines::{Line, Lines};
 use crate::metrics::OrchestratorMetrics;
 use crate::model::Model;
 use crate::results::Results;
 use crate::running::{Entry as Entered, Listener, Running};
 use crate::scheduler::Work;
+use crate::stages::Worker;
 use crate::stages::calls::refusal;
-use crate::stages::{Stages, Worker};
 use crate::validate::{Limits, validate};
 
 /// The public service.
 pub(crate) struct ImageGenerationService {
-    pub(crate) generator: Arc<Generator>,
-    pub(crate) stages: Arc<Stages>,
-    pub(crate) admission: Arc<Admission>,
+    /// The models, each with its workers and its queue.
+    pub(crate) lines: Lines,
     pub(crate) running: Running,
     pub(crate) results: Arc<Results>,
     pub(crate) inputs: Inputs,
@@ -60,8 +60,8 @@ impl ImageGeneration for ImageGenerationService {
 
     async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
         self.look("ListModels", &request, || {
-            let model = self.stages.model().map_err(|error| refusal(&error))?;
-            Ok(ListModelsResponse { models: vec![model_message(Model::clone(&model), self.limits)] })
+            let models = self.lines.iter().map(|line| listed(line, self.limits)).collect::<Result<_, _>>()?;
+            Ok(ListModelsResponse { models })
         })
     }
 
@@ -70,12 +70,14 @@ impl ImageGeneration for ImageGenerationService {
         request: Request<GetServerInfoRequest>,
     ) -> Result<Response<GetServerInfoResponse>, Status> {
         self.look("GetServerInfo", &request, || {
-            let (depth, limit) = self.admission.depth_and_limit();
+            let depth: usize = self.lines.iter().map(|line| line.admission.depth()).sum();
+            // The same for each of them.
+            let limit = self.lines.iter().map(|line| line.admission.limit()).max().unwrap_or_default();
             Ok(GetServerInfoResponse {
                 version: VERSION.into(),
                 queue_depth: u32::try_from(depth).unwrap_or(u32::MAX),
                 queue_limit: u32::try_from(limit).unwrap_or(u32::MAX),
-                workers: self.stages.workers().iter().map(|worker| worker_message(worker)).collect(),
+                workers: self.lines.iter().flat_map(worker_messages).collect(),
             })
         })
     }
@@ -120,7 +122,8 @@ impl ImageGenerationService {
         {
             return Ok(listener);
         }
-        let model = self.stages.model_within(self.generator.no_worker_wait).await.map_err(|error| refusal(&error))?;
+        let line = self.lines.of(&content.model)?;
+        let model = line.stages.model_within(line.generator.no_worker_wait).await.map_err(|error| refusal(&error))?;
         let files = files?;
         let init_size = files.as_ref().map(Files::size);
         let job = validate(content.clone(), &model, self.limits, init_size, rand::random)?;
@@ -132,7 +135,7 @@ impl ImageGenerationService {
         };
         let warnings = lowered(job.priority, client.max_priority).into_iter().chain(unheard(&job, &model)).collect();
         let identity = Arc::clone(&client.identity);
-        let admitted = self.admit(client, &job, &model, deadline);
+        let admitted = self.admit(line, client, &job, &model, deadline);
         let (permit, place) = admitted.inspect_err(|status| name.log().fail(status.clone()))?;
         let pictures = self.inputs.decode(files, &job, &identity).await;
         let pictures = pictures.inspect_err(|status| name.log().fail(status.clone()))?;
@@ -140,12 +143,19 @@ impl ImageGenerationService {
 
         let (job, log) = (Arc::new(job), Arc::clone(name.log()));
         let request = generate::Request { job, model, pictures, place, permit, deadline, arrived, log, warnings };
-        name.begin(Arc::clone(&self.generator).run(request));
+        name.begin(Arc::clone(&line.generator).run(request));
         Ok(listener)
     }
 
     /// A place in the queue for a request that is new here.
-    fn admit(&self, client: Client, job: &Job, model: &Model, deadline: Option<Instant>) -> Result<(Permit, Place), Status> {
+    fn admit(
+        &self,
+        line: &Line,
+        client: Client,
+        job: &Job,
+        model: &Model,
+        deadline: Option<Instant>,
+    ) -> Result<(Permit, Place), Status> {
         if self.readiness.state() == State::Draining {
             return Err(Status::unavailable(
                 "this orchestrator is shutting down and takes no new requests; try another one",
@@ -153,7 +163,7 @@ impl ImageGenerationService {
         }
         self.results.room(&client.identity)?;
         let permit = self.allowances.enter(&client, job.num_images)?;
-        let place = self.admission.enter(client, work(job, model), deadline, job.output != Output::Latents);
+        let place = line.admission.enter(client, work(job, model), deadline, job.output != Output::Latents);
         Ok((permit, place.map_err(Status::from)?))
     }
 }
@@ -183,6 +193,17 @@ fn work(job: &Job, model: &Model) -> Work {
     Work { images: job.num_images, evaluations, pixels: rows * pixels(job.final_size()), priority: job.priority }
 }
 
+/// A line's model. One that cannot be served now is told as it was last, with what it lacks, or with its name alone.
+fn listed(line: &Line, limits: Limits) -> Result<ModelMessage, Status> {
+    let error = match line.stages.model() {
+        Ok(model) => return Ok(model_message(Model::clone(&model), limits)),
+        Err(error) => error,
+    };
+    let Some(name) = &line.name else { return Err(refusal(&error)) };
+    let known = line.seen().map(|model| model_message(Model::clone(&model), limits));
+    Ok(ModelMessage { name: name.clone(), problem: error.to_string(), ..known.unwrap_or_default() })
+}
+
 fn model_message(model: Model, limits: Limits) -> ModelMessage {
     ModelMessage {
         name: model.name,
@@ -205,7 +226,14 @@ fn model_message(model: Model, limits: Limits) -> ModelMessage {
         loras: model.loras,
         inpainting: model.inpainting,
         embedded_guidance: model.embedded_guidance,
+        problem: String::new(),
     }
+}
+
+fn worker_messages(line: &Line) -> Vec<StageWorker> {
+    let served_model = line.name.clone().unwrap_or_default();
+    let of = |worker: &Arc<Worker>| StageWorker { served_model: served_model.clone(), ..worker_message(worker) };
+    line.stages.workers().iter().map(of).collect()
 }
 
 fn worker_message(worker: &Worker) -> StageWorker {
@@ -221,5 +249,6 @@ fn worker_message(worker: &Worker) -> StageWorker {
         device: common.device,
         version: common.version,
         problem: worker.problem().unwrap_or_default(),
+        served_model: String::new(),
     }
 }

@@ -26,6 +26,7 @@ mod worker;
 
 use darkroom_proto::v1::{DenoiserInfo, StageInfo, TextEncoderInfo, VaeInfo};
 
+pub(crate) use gate::Gates;
 pub(crate) use pool::{Errand, Stages};
 pub(crate) use worker::{Lease, Worker};
 

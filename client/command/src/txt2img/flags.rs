@@ -147,8 +147,9 @@ pub(crate) struct ComputeFlags {
     /// The key by which the server knows you, if it gave you one. Better in the environment: others see a command's flags.
     #[arg(long, value_name = "KEY", env = "DARKROOM_API_KEY", hide_env_values = true)]
     pub(crate) api_key: Option<String>,
-    /// A diffusers folder, a .safetensors or a .ckpt file. Without it: the embedded pocket model.
-    #[arg(long, visible_alias = "ckpt", value_name = "PATH", hide = REMOTE_ONLY)]
+    /// A diffusers folder, a .safetensors or a .ckpt file; without it, the embedded pocket model. With --server: the name of one of its
+    /// models; without it, the first.
+    #[arg(long, visible_alias = "ckpt", value_name = "PATH|NAME")]
     pub(crate) model: Option<String>,
     /// What computes: cpu, cuda:N or metal.
     #[arg(long, value_name = "DEVICE", hide = REMOTE_ONLY)]
@@ -241,10 +242,14 @@ impl Flags {
 }
 
 impl ComputeFlags {
+    /// The server's model that was asked for.
+    pub(crate) fn remote_model(&self) -> Option<&str> {
+        self.server.as_ref().and(self.model.as_deref())
+    }
+
     /// The first flag that only makes sense where this process computes.
     fn local_flag(&self) -> Option<&'static str> {
         let given = [
-            ("--model", self.model.is_some()),
             ("--device", self.device.is_some()),
             ("--precision", self.precision.is_some()),
             ("--threads", self.threads.is_some()),

@@ -83,9 +83,11 @@ impl<'a> Session<'a> {
 
     async fn make_all(&mut self) -> Result<(), Failure> {
         let models = self.client.list_models().await?;
-        let model = models.first();
-        let max_images = model.map_or(1, |model| model.max_images);
         let (flags, recipe, prompts) = (self.flags, self.recipe, self.prompts);
+        // A name that the server does not have is its own to refuse, with those that it has.
+        let asked = flags.compute.remote_model();
+        let model = models.iter().find(|model| asked.is_none_or(|name| name == model.name));
+        let max_images = model.map_or(1, |model| model.max_images.max(1));
         let (mut jobs, mut at_once): (Box<dyn Iterator<Item = Job> + Send>, usize) = match &recipe.sweep {
             Some(plan) => {
                 self.progress.say(|| eprintln!("{} pictures of each prompt: {plan}", plan.cells()));

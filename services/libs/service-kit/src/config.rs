@@ -3,6 +3,9 @@
 //! The service's struct is declared once, as clap arguments with serde names. Its `Default` gives the defaults, which `--help`
 //! shows. figment layers the file and the environment and remembers where each value came from; every value, wherever it came
 //! from, then goes through the same clap parser, so that a range holds for a file as it does for a flag.
+//!
+//! A setting whose value is named `TABLE` is a list of tables: `[[key]]` in the file, each of which its parser gets as an inline
+//! table (`tables`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -23,6 +26,8 @@ const ENV_PREFIX: &str = "DARKROOM_";
 const FILE: &str = "config";
 const CHECK: &str = "check_config";
 const HELP: &str = "help";
+
+mod tables;
 
 /// A service's configuration: flat, with [`ServerConfig`] flattened in.
 pub trait ServiceConfig: clap::Args + Serialize + Default {
@@ -124,12 +129,14 @@ where
         layers = layers.merge(Toml::file_exact(path));
         refuse_unknown_keys(&command, &layers)?;
     }
+    let file = layers.clone();
     let layers = layers.merge(env);
 
     let mut all = args;
     for arg in command.get_arguments().filter(|arg| is_setting(arg) && !on_command_line(&flags, arg)) {
-        if let Some(flag) = flag_from(&command, arg, &layers)? {
-            all.push(flag);
+        match tables::is_table(arg) {
+            true => all.extend(tables::flags_from(&command, arg, &file)?),
+            false => all.extend(flag_from(&command, arg, &layers)?),
         }
     }
     let matches = command.try_get_matches_from(all)?;

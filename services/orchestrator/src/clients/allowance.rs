@@ -94,7 +94,9 @@ impl Usage {
             let left = limit.saturating_sub(account.images);
             return Err(Over {
                 limit: "images_per_day",
-                message: format!("this request asks for {images} pictures; this key may have {limit} a day, and {left} are left"),
+                message: format!(
+                    "this request asks for {images} pictures; this key may have {limit} a day, and {left} are left"
+                ),
                 retry_after: (images <= limit).then(|| Duration::from_secs(DAY - unix % DAY)),
             });
         }
@@ -115,7 +117,9 @@ impl Usage {
     /// Accounts with nothing in them go when another is opened: files change, and clients with them.
     fn account(&mut self, client: &Client, now: Instant) -> &mut Account {
         if !self.0.contains_key(&client.identity) {
-            self.0.retain(|_, account| account.running > 0 || account.images > 0 || account.paid.is_some_and(|paid| paid > now));
+            self.0.retain(|_, account| {
+                account.running > 0 || account.images > 0 || account.paid.is_some_and(|paid| paid > now)
+            });
         }
         self.0.entry(client.identity.clone()).or_default()
     }
@@ -135,7 +139,8 @@ mod tests {
     fn calls_a_minute_may_come_at_once_and_then_at_their_pace() {
         let client = client(Limits { requests_per_minute: Some(6), ..Limits::default() });
         let (mut usage, start) = (Usage::default(), Instant::now());
-        let mut at = |seconds| usage.call(&client, start + Duration::from_secs(seconds)).map_err(|over| over.retry_after);
+        let mut at =
+            |seconds| usage.call(&client, start + Duration::from_secs(seconds)).map_err(|over| over.retry_after);
         assert_eq!([0; 6].map(&mut at), [Ok(()); 6]);
         assert_eq!(at(0), Err(Some(Duration::from_secs(10))));
         assert_eq!(at(4), Err(Some(Duration::from_secs(6))));

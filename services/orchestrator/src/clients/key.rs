@@ -91,7 +91,10 @@ mod tests {
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(Hash::parse(abc), Some(Hash::of("abc")));
         assert_eq!(Hash::parse(&abc.to_uppercase()), Some(Hash::of("abc")));
-        assert!(bool::from(Hash::of("abc").equals(&Hash::of("abc"))) && !bool::from(Hash::of("abc").equals(&Hash::of("abd"))));
+        assert!(
+            bool::from(Hash::of("abc").equals(&Hash::of("abc")))
+                && !bool::from(Hash::of("abc").equals(&Hash::of("abd")))
+        );
         for wrong in ["", &abc[1..], &abc.replace('b', "g"), &"é".repeat(32)] {
             assert_eq!(Hash::parse(wrong), None, "{wrong}");
         }

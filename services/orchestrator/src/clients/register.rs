@@ -151,7 +151,10 @@ mod tests {
             (entry("images_per_day = 0"), "client 1 (\"a\"): images_per_day = 0, it must be 1 to 1000000000"),
             (entry("max_running = -1"), "invalid value"),
             (entry("key_sha256 = \"00\""), "it has both key_sha256 and key"),
-            (entry("").replace("key =", "key_sha256 ="), "key_sha256 must be the SHA-256 of its key, 64 hexadecimal digits"),
+            (
+                entry("").replace("key =", "key_sha256 ="),
+                "key_sha256 must be the SHA-256 of its key, 64 hexadecimal digits",
+            ),
             (entry("").replace("key = \"s3cret\"", ""), "it has no key"),
             (two("s3cret"), "another client has the same key"),
             (format!("{}{}", entry(""), entry("").replace("s3cret", "t")), "name stands there twice"),
@@ -182,7 +185,10 @@ mod tests {
             Found::Client(client) => client.identity.to_string(),
             other => format!("{other:?}"),
         };
-        assert_eq!(["abc", "other", "lost", "ab", ""].map(name), ["client a", "client b", "Revoked", "Unknown", "Unknown"]);
+        assert_eq!(
+            ["abc", "other", "lost", "ab", ""].map(name),
+            ["client a", "client b", "Revoked", "Unknown", "Unknown"]
+        );
         // Its hash is no key.
         assert_eq!(name("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"), "Unknown");
         let Found::Client(client) = register.find("abc") else { panic!("known") };

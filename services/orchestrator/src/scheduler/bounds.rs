@@ -32,6 +32,8 @@ struct Held {
 #[derive(Debug)]
 pub(super) struct Waiting {
     limit: usize,
+    /// Of which `limit` is a part that changes, where there are several queues.
+    of: usize,
     all: Held,
     clients: HashMap<Identity, Held>,
     /// Work that was refused and told to come back, less what the fleet could have done since: those who come back find others
@@ -42,7 +44,12 @@ pub(super) struct Waiting {
 
 impl Waiting {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, all: Held::default(), clients: HashMap::new(), outside: 0.0, outside_at: None }
+        Self { limit, of: limit, all: Held::default(), clients: HashMap::new(), outside: 0.0, outside_at: None }
+    }
+
+    /// So many requests may wait now, as other queues hold some of all places. Those that wait do so in any case.
+    pub(super) fn set_limit(&mut self, limit: usize, of: usize) {
+        (self.limit, self.of) = (limit, of);
     }
 
     /// Requests without any slot.
@@ -74,9 +81,12 @@ impl Waiting {
         let (free_requests, free) = (self.limit.saturating_sub(requests), bound - all);
         let mean = all_work as f64 / requests.max(1) as f64;
         let (bound, excess) = if free_requests == 0 {
-            (Bound::Requests { waiting: requests }, mean)
+            match self.limit == self.of {
+                true => (Bound::Requests { waiting: requests }, mean),
+                false => (Bound::ModelRequests { waiting: requests, limit: self.of }, mean),
+            }
         } else if own.requests > 0 && (own.requests + 1) as f64 > SHARE * (free_requests - 1) as f64 {
-            (Bound::OwnRequests { own: own.requests, limit: self.limit }, mean)
+            (Bound::OwnRequests { own: own.requests, limit: self.of }, mean)
         } else if counted > free {
             (Bound::Work { waiting: seconds(all_work as f64), limit: seconds(bound) }, counted - free)
         } else if own.counted > 0.0 && own.counted + counted > SHARE * (free - counted) {

@@ -28,6 +28,10 @@ pub(crate) enum Bound {
     #[error("{waiting} requests wait already, which is this server's limit")]
     Requests { waiting: usize },
     #[error(
+        "{waiting} requests for this model wait already; of this server's {limit} places the rest is kept for other models"
+    )]
+    ModelRequests { waiting: usize, limit: usize },
+    #[error(
         "{own} requests of this client wait already; of this server's {limit} places the rest is kept for other clients"
     )]
     OwnRequests { own: usize, limit: usize },

@@ -3,9 +3,25 @@
 //! Without it, a large fleet of denoisers would have its pictures refused by the few who decode them. A picture keeps its slot
 //! until it is through, so that no more are denoised than can be decoded.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Stage;
+
+/// The gates of all lines. Lines with the same list of a stage have one gate there, so that a crowd of one model's calls lets those of
+/// another through in their turn.
+#[derive(Default)]
+pub(crate) struct Gates(HashMap<(&'static str, BTreeSet<String>), Arc<Gate>>);
+
+impl Gates {
+    /// The gate to who is on this list of `stage`.
+    pub(super) fn of(&mut self, stage: Stage, list: &[String]) -> Arc<Gate> {
+        let key = (stage.name(), list.iter().cloned().collect());
+        Arc::clone(self.0.entry(key).or_insert_with(Gate::new))
+    }
+}
 
 /// Its size changes with the workers.
 pub(crate) struct Gate {
@@ -127,6 +143,16 @@ mod tests {
         drop(held);
         assert!(poll(second.as_mut()).is_none() && gate.try_enter().is_none());
         assert!(poll(first.as_mut()).is_some());
+    }
+
+    #[test]
+    fn those_with_the_same_list_wait_in_one_line() {
+        let mut gates = Gates::default();
+        let list = |names: [&str; 2]| names.map(str::to_owned);
+        let first = gates.of(Stage::Vae, &list(["a", "b"]));
+        assert!(Arc::ptr_eq(&first, &gates.of(Stage::Vae, &list(["b", "a"]))));
+        assert!(!Arc::ptr_eq(&first, &gates.of(Stage::TextEncoder, &list(["a", "b"]))));
+        assert!(!Arc::ptr_eq(&first, &gates.of(Stage::Vae, &list(["a", "c"]))));
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! All workers of all stages, as they come and go, and what they serve together.
+//! All workers of all stages that serve one model, as they come and go, and what they serve together.
 //!
 //! Whatever changes is told by one task, one state of the fleet after the other: what is told last is what is so. Requests
 //! read the last state, and only those for whom nobody is there wait for the next.
@@ -17,16 +17,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::absence::Absence;
 use super::discovery::{self, Resolver};
-use super::gate::Gate;
+use super::gate::{Gate, Gates};
 use super::heartbeat::Heartbeat;
 use super::roll::Roll;
 use super::served::Served;
 use super::target::{Name, Target};
 use super::{Lease, Stage, StageError, Worker, watch};
-use crate::config::Config;
+use crate::config::{Config, LineConfig};
 use crate::metrics::OrchestratorMetrics;
 use crate::model::Model;
-use crate::selection::Identity;
+use crate::selection::{Accepted, Identity};
 
 const NOT_READY: &str = "no worker is ready";
 
@@ -39,6 +39,8 @@ pub(crate) struct Stages {
     names: Vec<(Stage, Name)>,
     /// `None` where no TLS is spoken with them.
     tls: Option<ClientTls>,
+    /// Models that the workers may run.
+    accepted: Accepted,
     /// Something changed that was not told yet.
     stirred: Notify,
     served: signal::Sender<Arc<Served>>,
@@ -71,17 +73,14 @@ impl Stages {
     /// For an empty list or an entry that is no address; the message names the key.
     pub(crate) fn new(
         config: &Config,
+        line: &LineConfig,
+        gates: &mut Gates,
         metrics: Arc<OrchestratorMetrics>,
         stopped: CancellationToken,
     ) -> anyhow::Result<Arc<Self>> {
-        let lists = [
-            (Stage::TextEncoder, "text_encoders", &config.text_encoders),
-            (Stage::Denoiser, "denoisers", &config.denoisers),
-            (Stage::Vae, "vaes", &config.vaes),
-        ];
         let tls = config.stages_tls()?;
         let (mut rolls, mut names): ([Roll; 3], Vec<_>) = Default::default();
-        for (stage, key, entries) in lists {
+        for (stage, key, entries) in line.lists() {
             anyhow::ensure!(!entries.is_empty(), "{key} is empty, name at least one worker's address");
             for entry in entries {
                 match entry.parse().with_context(|| key.to_owned())? {
@@ -97,9 +96,10 @@ impl Stages {
         let nothing = away(rolls[Stage::TextEncoder as usize].workers(), &names, Stage::TextEncoder, NOT_READY);
         Ok(Arc::new(Self {
             rolls: rolls.map(Mutex::new),
-            gates: std::array::from_fn(|_| Gate::new()),
+            gates: line.lists().map(|(stage, _, entries)| gates.of(stage, entries)),
             names,
             tls,
+            accepted: line.accepted.clone(),
             stirred: Notify::new(),
             served: signal::Sender::new(Arc::new(Served::nothing(nothing))),
             lost: signal::Sender::new(None),
@@ -303,7 +303,8 @@ impl Stages {
         let workers = self.workers();
         let of = |stage| workers.iter().filter(move |worker| worker.stage == stage);
         let before = Arc::clone(&self.served.borrow());
-        let served = Served::of(&workers, &before, |stage| away(of(stage), &self.names, stage, NOT_READY));
+        let nobody = |stage| away(of(stage), &self.names, stage, NOT_READY);
+        let served = Served::of(&workers, &self.accepted, &before, nobody);
         for stage in Stage::ALL {
             self.metrics.set_workers(stage, of(stage).map(|worker| worker.state()));
             self.gate(stage).resize(served.places(stage));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Info, Stage, StageError, Worker};
 use crate::model::Model;
 use crate::scheduler::WorkerSpeed;
-use crate::selection::{Pins, Selection, select};
+use crate::selection::{Accepted, Pins, Selection, select};
 
 /// A worker that serves, and what it said of itself then.
 pub(crate) struct Replica {
@@ -29,18 +29,26 @@ impl Served {
         Self { model: Err(why), replicas: Default::default(), chosen: None }
     }
 
-    /// Chooses among `workers`, who learn what it means for them. `away` says why a stage has nobody.
-    pub(super) fn of(workers: &[Arc<Worker>], before: &Self, away: impl FnOnce(Stage) -> StageError) -> Self {
+    /// Chooses among `workers` of `accepted` models; they learn what it means for them. `away` says why a stage has nobody.
+    pub(super) fn of(
+        workers: &[Arc<Worker>],
+        accepted: &Accepted,
+        before: &Self,
+        away: impl FnOnce(Stage) -> StageError,
+    ) -> Self {
         let ready: Vec<Replica> = workers
             .iter()
             .filter_map(|worker| Some(Replica { info: worker.info()?, worker: Arc::clone(worker) }))
+            .filter(|replica| accepted.refuses(&replica.info).is_none())
             .collect();
         let infos: Vec<&Info> = ready.iter().map(|replica| replica.info.as_ref()).collect();
         let selection = select(&infos, before.chosen.as_ref());
         let chosen = selection.as_ref().ok().and_then(Option::as_ref);
         for worker in workers {
-            let info = worker.info();
-            worker.set_unfit(chosen.zip(info.as_deref()).and_then(|(chosen, info)| chosen.unfit(info)));
+            let unfit = worker
+                .info()
+                .and_then(|info| accepted.refuses(&info).or_else(|| chosen.and_then(|chosen| chosen.unfit(&info))));
+            worker.set_unfit(unfit);
         }
         match selection {
             Ok(Some(selection)) => Self::chosen(selection, ready, before),
@@ -118,7 +126,7 @@ mod tests {
     }
 
     fn served(workers: &[Arc<Worker>], before: &Served) -> Served {
-        Served::of(workers, before, away)
+        Served::of(workers, &Accepted::anything(), before, away)
     }
 
     fn half() -> Info {
@@ -137,6 +145,24 @@ mod tests {
         assert_eq!(served.speeds().len(), 2);
         assert_eq!(workers[4].state(), "misfit_precision");
         assert_eq!(workers[3].state(), "ready");
+    }
+
+    #[tokio::test]
+    async fn who_runs_another_model_than_its_list_is_for_serves_nothing() {
+        let only = |stages: [&str; 3]| Accepted::named(stages.map(|name| [name.to_owned()].into()));
+        let (workers, nothing) = (whole(), Served::nothing(away(Stage::Vae)));
+        let wrong = Served::of(&workers, &only(["fake", "other", "fake"]), &nothing, away);
+        assert_eq!(wrong.model.as_ref().unwrap_err(), &away(Stage::Denoiser));
+        assert_eq!(Stage::ALL.map(|stage| workers[stage as usize].state()), ["ready", "misfit_model", "ready"]);
+        let problem = "runs the model \"fake\", and its list is for \"other\"";
+        assert_eq!(workers[1].problem().as_deref(), Some(problem));
+        // Not even work that began with the same revision goes there.
+        let pin = crate::selection::Identity::of(&workers[1].info().unwrap());
+        assert!(!workers[1].serves(&pin) && workers[0].serves(&pin));
+        // Others are chosen as if it were not there.
+        let right = Served::of(&workers, &only(["fake"; 3]), &wrong, away);
+        assert_eq!(right.model.unwrap().name, "fake");
+        assert_eq!(workers[1].state(), "ready");
     }
 
     #[tokio::test]

@@ -72,6 +72,13 @@ impl Known {
         }
     }
 
+    /// What it says of itself, if it takes work of `pin`. One that the chosen model has no place for finishes what began with it; one
+    /// that runs another model than its list is for has none to finish.
+    fn serving(&self, pin: &Identity) -> Option<&Arc<Info>> {
+        let stranger = matches!(self.unfit, Some(Unfit::Model { .. }));
+        self.info().filter(|info| !stranger && pin.is_of(info))
+    }
+
     fn is_draining(&self) -> bool {
         matches!(self.condition, Condition::Away(Away::Draining, _))
     }
@@ -99,7 +106,7 @@ impl Worker {
 
     /// Whether it takes work of `pin`.
     pub(super) fn serves(&self, pin: &Identity) -> bool {
-        self.known().info().is_some_and(|info| pin.is_of(info))
+        self.known().serving(pin).is_some()
     }
 
     /// Why it gets no work; `None` while it does.
@@ -177,7 +184,7 @@ impl Worker {
     ) -> Option<Candidate> {
         let (ahead, outstanding, last_chosen, places): (Ahead, _, _, _) = {
             let known = self.known();
-            let info = known.info().filter(|info| pin.is_of(info))?;
+            let info = known.serving(pin)?;
             (known.ledger.ahead(now), known.outstanding, known.last_chosen, info.places())
         };
         // A denoiser's places are the scheduler's to count.

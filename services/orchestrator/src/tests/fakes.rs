@@ -142,6 +142,8 @@ pub(crate) struct Behaviour {
     pub(crate) refusal: Mutex<Option<(Stage, Status)>>,
     /// Another revision and precision than the other fakes'.
     pub(crate) identity: Mutex<Option<(&'static str, &'static str)>>,
+    /// Another model's name than the other fakes'.
+    pub(crate) model: Mutex<Option<&'static str>>,
     /// Of checkpoints that the denoiser takes; 0: its own.
     pub(crate) plan_version: AtomicU32,
     pub(crate) load: Mutex<GetLoadResponse>,
@@ -187,10 +189,12 @@ pub(crate) enum Trouble {
 
 impl Behaviour {
     fn stage_info(&self) -> Option<StageInfo> {
-        let identity = *self.identity.lock().unwrap();
-        stage_info().map(|info| match identity {
-            Some((revision, precision)) => StageInfo { revision: revision.into(), precision: precision.into(), ..info },
-            None => info,
+        let (identity, model) = (*self.identity.lock().unwrap(), *self.model.lock().unwrap());
+        stage_info().map(|mut info| {
+            if let Some((revision, precision)) = identity {
+                (info.revision, info.precision) = (revision.into(), precision.into());
+            }
+            StageInfo { model: model.map_or(info.model, str::to_owned), ..info }
         })
     }
 

@@ -18,8 +18,8 @@ use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
 use super::fakes::{Behaviour, FakeDenoiser, FakeTextEncoder, FakeVae};
-use crate::Config;
 use crate::stages::discovery::{Resolver, SystemResolver};
+use crate::{Config, ModelTable};
 
 /// Nothing here takes longer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -84,6 +84,22 @@ impl Fleet {
         let fleet = Self::unready(change).await;
         timeout(PATIENCE, fleet.orchestrator.ready()).await.unwrap().unwrap();
         fleet
+    }
+
+    /// The same for two models that have text encoder and VAE in common: "fake", and "other", whose denoisers are at these addresses.
+    /// Without waiting for it.
+    pub(super) async fn of_two(other: &[SocketAddr], change: impl FnOnce(&mut Config)) -> Self {
+        Self::unready(|config| {
+            let table = |name: &str, denoisers| {
+                let (name, text_encoders, vaes) = (name.to_owned(), None, None);
+                ModelTable { name, denoisers, text_encoders, vaes }
+            };
+            let own = std::mem::replace(&mut config.denoisers, Config::default().denoisers);
+            let others = other.iter().map(ToString::to_string).collect();
+            config.model = vec![table("fake", own), table("other", others)];
+            change(config);
+        })
+        .await
     }
 
     /// The same, without waiting for it.

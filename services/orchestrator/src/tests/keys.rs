@@ -76,7 +76,10 @@ async fn ended(fleet: Fleet, audit: &Path) -> Vec<Value> {
     let until = Instant::now() + PATIENCE;
     // The last who holds it writes the rest when its task is dropped.
     loop {
-        let (before, now) = (lines(audit).len(), { sleep(Duration::from_millis(50)).await; lines(audit) });
+        let (before, now) = (lines(audit).len(), {
+            sleep(Duration::from_millis(50)).await;
+            lines(audit)
+        });
         if before == now.len() || Instant::now() > until {
             return now;
         }

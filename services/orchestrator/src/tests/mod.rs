@@ -6,6 +6,7 @@ mod fleet;
 mod flow;
 mod joining;
 mod keys;
+mod models;
 mod modifying;
 mod pools;
 mod recovery;

@@ -8,6 +8,7 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::fleet::{Fleet, kinds, next, request};
+use crate::ModelTable;
 
 fn long() -> GenerateRequest {
     GenerateRequest { num_inference_steps: Some(1000), ..request() }
@@ -154,10 +155,18 @@ async fn addresses_are_checked_at_the_start() {
             "vaes is empty, name at least one worker's address",
         ),
         (|config| config.denoisers = vec!["a b".into()], "denoisers: \"a b\" is no address"),
+        (
+            |config| {
+                let (text_encoders, vaes) = (None, Some(Vec::new()));
+                config.model.push(ModelTable { name: "m".into(), denoisers: vec!["d:1".into()], text_encoders, vaes });
+            },
+            "model \"m\": vaes is empty, name at least one worker's address",
+        ),
     ] {
         let mut config =
             crate::Config { server: darkroom_service_kit::ServerConfig::on_port(0), ..crate::Config::default() };
         change(&mut config);
-        assert_eq!(crate::start(config).await.err().unwrap().to_string(), message);
+        let error = format!("{:#}", crate::start(config).await.err().unwrap());
+        assert!(error.starts_with(message), "{error}");
     }
 }

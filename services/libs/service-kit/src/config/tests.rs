@@ -22,12 +22,35 @@ struct Config {
     /// Where the workers are.
     #[arg(long, value_delimiter = ',')]
     workers: Vec<String>,
+    /// Shelves, each a table.
+    #[arg(long, value_name = "TABLE", value_parser = shelf)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shelf: Vec<Shelf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Shelf {
+    name: String,
+    #[serde(default)]
+    books: Vec<u32>,
+}
+
+fn shelf(text: &str) -> Result<Shelf, String> {
+    let value = text.parse::<toml::Value>().map_err(|error| error.message().to_owned())?;
+    value.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
 }
 
 impl Default for Config {
     fn default() -> Self {
         let workers = vec!["one:1".into(), "two:2".into()];
-        Self { server: ServerConfig::on_port(7003), model: ModelArgs::default(), max_batch: 8, workers }
+        Self {
+            server: ServerConfig::on_port(7003),
+            model: ModelArgs::default(),
+            max_batch: 8,
+            workers,
+            shelf: Vec::new(),
+        }
     }
 }
 
@@ -131,6 +154,29 @@ fn what_check_config_prints_can_be_read_back() {
     assert!(shown.contains("grpc_addr = \"127.0.0.1:7003\"\n"), "{shown}");
     let (again, _) = read(&[], &[], Some(&shown)).unwrap();
     assert_eq!(toml::to_string(&again).unwrap(), shown);
+}
+
+#[test]
+fn tables_are_read_from_the_file_and_from_flags_and_shown_as_they_were() {
+    let toml = "[[shelf]]\nname = \"a \\\"b\\\", {c}\"\nbooks = [1, 2]\n[[shelf]]\nname = \"d\"\n";
+    let env = [("DARKROOM_SHELF", "of another program")];
+    let (config, _) = read(&[], &env, Some(toml)).unwrap();
+    let shelves = [Shelf { name: "a \"b\", {c}".into(), books: vec![1, 2] }, Shelf { name: "d".into(), books: vec![] }];
+    assert_eq!(config.shelf, shelves);
+    let shown = toml::to_string(&config).unwrap();
+    assert_eq!(read(&[], &[], Some(&shown)).unwrap().0.shelf, shelves, "{shown}");
+    let (config, _) = read(&["--shelf", "{ name = \"e\" }"], &[], Some(toml)).unwrap();
+    assert_eq!(config.shelf, [Shelf { name: "e".into(), books: vec![] }]);
+}
+
+#[test]
+fn a_wrong_table_is_named_with_its_origin() {
+    let one = refusal(&[], &[], Some("[shelf]\nname = \"a\""));
+    assert!(one.ends_with(".toml: tables are expected, each under a line [[shelf]]"), "{one}");
+    let text = refusal(&[], &[], Some("shelf = [\"a\"]"));
+    assert!(text.ends_with(".toml: a table is expected, under a line [[shelf]]"), "{text}");
+    let unknown = refusal(&[], &[], Some("[[shelf]]\nname = \"a\"\n[[shelf]]\nname = \"b\"\ncolour = 1"));
+    assert!(unknown.starts_with("shelf = \"{ ") && unknown.contains("unknown field `colour`"), "{unknown}");
 }
 
 #[test]

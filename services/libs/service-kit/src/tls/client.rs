@@ -47,7 +47,11 @@ impl ClientTls {
     }
 
     /// The handshake with a server that must have a certificate of `name`: a host's name, or an address.
-    pub(crate) async fn connect(&self, stream: TcpStream, name: ServerName<'static>) -> io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn connect(
+        &self,
+        stream: TcpStream,
+        name: ServerName<'static>,
+    ) -> io::Result<TlsStream<TcpStream>> {
         TlsConnector::from(self.config.get()).connect(name, stream).await
     }
 }
