@@ -32,3 +32,4 @@ mod recovery;
 mod references;
 mod sweep;
 mod tiny;
+mod tracing;

@@ -2,6 +2,7 @@
 //! and their judge, and the tools of load.
 
 pub mod checker;
+pub mod collector;
 pub mod drawings;
 pub mod fleet;
 pub mod formats;

@@ -33,6 +33,7 @@ mod event;
 mod generation;
 mod request;
 mod server;
+mod trace_context;
 mod wire;
 
 pub use client::{Builder, Client};
@@ -44,6 +45,7 @@ pub use event::{
 pub use generation::Generation;
 pub use request::{GenerateRequest, OutputFormat, Priority, PromptSyntax, Rng, StrengthWay};
 pub use server::{Defaults, Model, ServerInfo, StageWorker};
+pub use trace_context::TraceContext;
 
 /// The gRPC status code of an [`Error`].
 pub use tonic::Code;

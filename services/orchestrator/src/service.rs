@@ -8,8 +8,10 @@ use darkroom_proto::v1::{
     GenerateRequest, GenerationDefaults, GetServerInfoRequest, GetServerInfoResponse, ListModelsRequest,
     ListModelsResponse, Model as ModelMessage, StageWorker,
 };
+use darkroom_service_kit::trace::SpanLink;
 use darkroom_service_kit::{Peer, Readiness, State, VERSION, deadline};
 use tonic::{Request, Response, Status};
+use tracing::{Instrument, Span};
 
 use crate::admission::{Admission, Place};
 use crate::clients::{Client, Clients};
@@ -23,6 +25,7 @@ use crate::running::{Entry, Listener, Running};
 use crate::scheduler::Work;
 use crate::stages::calls::refusal;
 use crate::stages::{Stages, Worker};
+use crate::trace;
 use crate::validate::{Limits, validate};
 
 /// The public service.
@@ -62,6 +65,9 @@ impl ImageGeneration for ImageGenerationService {
             Entry::Joined(listener) => return Ok(Response::new(listener)),
             Entry::New(name, listener) => (name, listener),
         };
+        Span::current().record("darkroom.request_id", &job.request_id);
+        let span = trace::request(&job);
+        name.log().set_span(SpanLink::to(&span));
         let warnings = lowered(job.priority, client.max_priority).into_iter().chain(unheard(&job, &model)).collect();
         let identity = Arc::clone(&client.identity);
         let place = self.admit(client, &job, &model, deadline).inspect_err(|status| name.log().fail(status.clone()))?;
@@ -71,7 +77,7 @@ impl ImageGeneration for ImageGenerationService {
 
         let (job, log) = (Arc::new(job), Arc::clone(name.log()));
         let request = generate::Request { job, model, pictures, place, deadline, arrived, log, warnings };
-        name.begin(Arc::clone(&self.generator).run(request));
+        name.begin(Arc::clone(&self.generator).run(request).instrument(span));
         Ok(Response::new(listener))
     }
 

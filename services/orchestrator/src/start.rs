@@ -42,7 +42,7 @@ pub async fn start(config: Config) -> anyhow::Result<ServiceHandle> {
 /// As [`start`], with another answer to where names lead.
 pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> anyhow::Result<ServiceHandle> {
     let registry = Metrics::new(SERVICE);
-    let server = Server::bind(SERVICE, &config.server, registry.clone()).await?;
+    let server = Server::bind(SERVICE, &config.server, registry.clone()).await?.caller_traces(config.caller_traces);
     let metrics = Arc::new(OrchestratorMetrics::new(registry));
     let stopped = server.stopped();
     let stages = Stages::new(&config, Arc::clone(&metrics), stopped.clone())?;

@@ -15,6 +15,9 @@ pub(crate) fn request(flags: &Flags, recipe: &Recipe, job: &Job, model: Option<&
         .seed(job.seed)
         .preview_every(output.preview_every)
         .output_format(output.format.into());
+    if let Some(context) = &flags.compute.traceparent {
+        request = request.trace_context(context.clone());
+    }
     if let Some(sampler) = picture.sampler().or(recipe.sampler) {
         request = request.sampler(sampler);
     }

@@ -43,6 +43,7 @@ pub mod config;
 pub mod deadline;
 pub mod status;
 pub mod telemetry;
+pub mod trace;
 
 mod calls;
 mod connections;
@@ -71,6 +72,7 @@ pub use readiness::{Readiness, State};
 pub use run::run;
 pub use server::Server;
 pub use server_config::{LogFormat, ServerConfig};
+pub use trace::{TraceConfig, trace_id};
 
 /// The version that every service reports: the workspace's.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

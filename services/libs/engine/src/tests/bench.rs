@@ -16,6 +16,7 @@ use crate::load::LoadCell;
 use crate::observer::WasteReason;
 use crate::queue::Queue;
 use crate::request::{DenoiseRequest, Finished, Step, Submission};
+use crate::trace::InLine;
 use crate::slots::Budget;
 
 pub(super) struct Bench {
@@ -48,7 +49,8 @@ impl Bench {
         let (sender, events) = events::channel();
         let now = self.clock.now();
         let deadline = deadline.map(|seconds| now + Duration::from_secs(seconds));
-        self.queue.push(Submission { request, events: sender }, deadline, now).unwrap();
+        let submission = Submission { request, events: sender, in_line: InLine::enter() };
+        self.queue.push(submission, deadline, now).unwrap();
         events
     }
 
