@@ -54,7 +54,7 @@ pub fn start(name: &'static str, config: &ServerConfig) -> anyhow::Result<Teleme
         .with_threads(false)
         .with_target(false)
         .with_tracked_inactivity(false)
-        .with_filter(filter_fn(is_our_span).with_max_level_hint(LevelFilter::INFO));
+        .with_filter(filter_fn(|metadata| is_our_span(metadata)).with_max_level_hint(LevelFilter::INFO));
     if installed(Registry::default().with(logs).with(spans)) {
         trace::turn_on();
     }
@@ -94,7 +94,7 @@ fn installed(subscriber: impl SubscriberInitExt) -> bool {
 
 /// Events as lines. Without anybody else who asks for spans, none are made.
 fn logs(filter: &str, format: LogFormat) -> anyhow::Result<Box<dyn Layer<Registry> + Send + Sync>> {
-    let events = filter_fn(Metadata::is_event).with_max_level_hint(LevelFilter::TRACE);
+    let events = filter_fn(|metadata| metadata.is_event()).with_max_level_hint(LevelFilter::TRACE);
     let filter = EnvFilter::try_new(filter)?.and(events);
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal());
     Ok(match format {
