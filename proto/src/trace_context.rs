@@ -40,7 +40,8 @@ mod tests {
 
     #[test]
     fn what_the_standard_allows_is_followed() {
-        for good in [format!("00-{TRACE}-{SPAN}-01"), format!("00-{TRACE}-{SPAN}-00"), format!("00-{TRACE}-{SPAN}-ff")] {
+        for good in [format!("00-{TRACE}-{SPAN}-01"), format!("00-{TRACE}-{SPAN}-00"), format!("00-{TRACE}-{SPAN}-ff")]
+        {
             assert!(is_traceparent(&good), "{good}");
         }
         // Later versions may say more behind the part that is known.

@@ -84,8 +84,11 @@ impl Generator {
         request.log.started(&request.job);
 
         let text_started = Instant::now();
-        let Embeddings { prompt, negative, warnings } =
-            self.prompts.encode(&request.job, &request.model, request.deadline).instrument(trace::encode_text()).await?;
+        let Embeddings { prompt, negative, warnings } = self
+            .prompts
+            .encode(&request.job, &request.model, request.deadline)
+            .instrument(trace::encode_text())
+            .await?;
         let text_encoder = text_started.elapsed();
         let encode_started = Instant::now();
         let init = match &request.pictures {

@@ -152,7 +152,7 @@ impl Running {
             run.listeners += 1;
             run.joins += 1;
             self.metrics.joined("running");
-            trace::joined("running", run.log.span());
+            trace::joined(name, "running", run.log.span());
             return Ok(Some(self.listener(name, Reader::late(&run.log), Some(run.serial), peer)));
         }
         // A name that is free again may well be used for something else.
@@ -160,7 +160,7 @@ impl Running {
             return Ok(None);
         };
         self.metrics.joined("finished");
-        trace::joined("finished", log.span());
+        trace::joined(name, "finished", log.span());
         Ok(Some(self.listener(name, Reader::late(log), None, peer)))
     }
 

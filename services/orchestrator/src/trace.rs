@@ -103,8 +103,9 @@ pub(crate) fn call(stage: Stage, method: &'static str, worker: &str, attempt: u3
 }
 
 /// The current call has joined a request that another one began, whose span lies where the link says.
-pub(crate) fn joined(state: &str, request: Option<&SpanLink>) {
+pub(crate) fn joined(request_id: &str, state: &str, request: Option<&SpanLink>) {
     let call = Span::current();
+    call.record("darkroom.request_id", request_id);
     call.record("darkroom.joined", state);
     if let Some(request) = request {
         request.from(&call);

@@ -135,3 +135,22 @@ where
 pub(crate) fn check_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use tracing::subscriber::with_default;
+    use tracing::{Level, enabled, info_span};
+
+    use super::*;
+
+    #[test]
+    fn logs_alone_make_no_span_whatever_they_show() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let subscriber = Registry::default().with(logs("trace", format).unwrap());
+            with_default(subscriber, || {
+                assert!(enabled!(Level::TRACE));
+                assert!(info_span!("request").is_disabled());
+            });
+        }
+    }
+}

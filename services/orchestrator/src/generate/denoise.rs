@@ -17,12 +17,12 @@ use super::pass::Pass;
 use super::track::{Resume, Track};
 use crate::admission::Slot;
 use crate::metrics::OrchestratorMetrics;
-use crate::stages::{Lease, Stage};
-use crate::trace;
 use crate::stages::attempts::Attempts;
 use crate::stages::denoising::{Denoising, Progress};
 use crate::stages::fault::{Failure, Fault};
 use crate::stages::retry::Got;
+use crate::stages::{Lease, Stage};
+use crate::trace;
 
 /// A picture that waits for room looks so often whether anybody is left to make it.
 const LOOK: Duration = Duration::from_secs(1);
@@ -97,7 +97,7 @@ impl ImageTask {
         slot: &mut Slot,
     ) -> Result<End, Status> {
         let ending = Ending::of(&Span::current());
-        let mut counted = Counted(kept);
+        let counted = Counted(kept);
         let end = self.try_once(lease, pass, from, &mut *counted.0, slot).await;
         match &end {
             Ok(End::Latents { .. }) => ending.well("finished"),

@@ -16,8 +16,8 @@ use crate::load::LoadCell;
 use crate::observer::WasteReason;
 use crate::queue::Queue;
 use crate::request::{DenoiseRequest, Finished, Step, Submission};
-use crate::trace::InLine;
 use crate::slots::Budget;
+use crate::trace::InLine;
 
 pub(super) struct Bench {
     pub(super) clock: FakeClock,

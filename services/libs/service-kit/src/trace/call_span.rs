@@ -73,14 +73,8 @@ pub(crate) fn answered(span: &Span, code: Code) {
         return;
     }
     span.record("rpc.grpc.status_code", code as i32);
-    let ours = [
-        Code::Unknown,
-        Code::DeadlineExceeded,
-        Code::Unimplemented,
-        Code::Internal,
-        Code::Unavailable,
-        Code::DataLoss,
-    ];
+    let ours =
+        [Code::Unknown, Code::DeadlineExceeded, Code::Unimplemented, Code::Internal, Code::Unavailable, Code::DataLoss];
     if ours.contains(&code) {
         failed(span, code_name(code));
     } else if code != Code::Ok {

@@ -50,7 +50,8 @@ mod tests {
         for good in ["http://collector:4317", "https://collector.example:4317/", "http://[::1]:4317"] {
             assert_eq!(endpoint(good).as_deref(), Ok(good));
         }
-        let bad = ["", "collector:4317", "grpc://collector:4317", "http://", "http://c:4318/v1/traces", "http://c/?a=b"];
+        let bad =
+            ["", "collector:4317", "grpc://collector:4317", "http://", "http://c:4318/v1/traces", "http://c/?a=b"];
         for bad in bad {
             assert!(endpoint(bad).is_err(), "{bad}");
         }

@@ -21,10 +21,8 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Starts to export the spans of the service `name`. Must be called within a tokio runtime of several threads.
 pub(crate) fn start(name: &'static str, endpoint: &str, config: &TraceConfig) -> anyhow::Result<SdkTracerProvider> {
-    let mut exporter = opentelemetry_otlp::SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(endpoint)
-        .with_timeout(EXPORT_TIMEOUT);
+    let mut exporter =
+        opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT);
     if endpoint.starts_with("https:") {
         exporter = exporter.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
     }
@@ -63,7 +61,10 @@ impl<E: SpanExporter> SpanExporter for Announced<E> {
         match &result {
             Err(error) => {
                 if self.lost.fetch_add(spans, Ordering::Relaxed) == 0 {
-                    tracing::warn!(otlp_endpoint = self.endpoint, "spans do not reach the collector, and are lost: {error}");
+                    tracing::warn!(
+                        otlp_endpoint = self.endpoint,
+                        "spans do not reach the collector, and are lost: {error}"
+                    );
                 }
             }
             Ok(()) => {
