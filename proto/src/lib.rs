@@ -1,6 +1,7 @@
-//! Darkroom's gRPC contract: the generated types of `darkroom/v1/*.proto` and a checked view of its tensors.
+//! Darkroom's gRPC contract: the generated types of `darkroom/v1/*.proto`, a checked view of its tensors, and the metadata of traces.
 
 pub mod tensor;
+pub mod trace_context;
 
 /// The generated messages, clients and servers of package `darkroom.v1`. The `.proto` files hold their documentation.
 #[allow(missing_docs, unreachable_pub, clippy::all)]

@@ -34,3 +34,4 @@ mod references;
 mod sweep;
 mod tiny;
 mod tls;
+mod tracing;

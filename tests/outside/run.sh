@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Looks at signed pictures and at a running fleet with tools that nobody here wrote: invisible-watermark, buf, grpcurl, Python's grpcio,
-# promtool and Prometheus.
+# OpenTelemetry's protos, promtool and Prometheus.
 #
 #   tests/outside/run.sh [PATH OF THE darkroom PROGRAM]
 #
@@ -15,9 +15,11 @@ cd "$(dirname "$0")/../.."
 darkroom=$(realpath "${1:-target/release/darkroom}")
 folder=$(mktemp -d)
 fleet=
+collector=
 
 end() {
     status=$?
+    [ -z "$collector" ] || kill "$collector" 2>/dev/null || true
     if [ -n "$fleet" ]; then
         kill "$fleet" 2>/dev/null || true
         wait "$fleet" || { echo "darkroom up did not stop cleanly" >&2; status=1; }
@@ -48,9 +50,16 @@ python tests/outside/watermark.py "$sign"
 say "buf: the contract keeps its rules"
 (cd proto && buf lint)
 
-say "darkroom up"
+say "darkroom up, with a collector of traces"
 base=$(python tests/outside/free_ports.py)
-"$darkroom" up --port-base "$base" >"$folder/ready" 2>"$folder/fleet.log" &
+python tests/outside/traces.py "$folder/collector" >"$folder/trace" 2>&1 &
+collector=$!
+for _ in $(seq 100); do
+    [ -s "$folder/collector" ] && break
+    sleep 0.1
+done
+DARKROOM_OTLP_ENDPOINT=http://127.0.0.1:$(cat "$folder/collector") OTEL_BSP_SCHEDULE_DELAY=500 \
+    "$darkroom" up --port-base "$base" >"$folder/ready" 2>"$folder/fleet.log" &
 fleet=$!
 for _ in $(seq 600); do
     grep -q '^ready: ' "$folder/ready" && break
@@ -86,6 +95,11 @@ done
 say "grpcio: a client made from the protos draws a picture"
 python -m grpc_tools.protoc -I proto --python_out="$folder" --grpc_python_out="$folder" proto/darkroom/v1/*.proto
 PYTHONPATH=$folder python tests/outside/generate.py "127.0.0.1:$base"
+
+say "OpenTelemetry: a collector has the picture's whole trace"
+wait "$collector" || fail "$(cat "$folder/trace")"
+collector=
+cat "$folder/trace"
 
 say "promtool: every page of metrics is clean"
 for number in "${!services[@]}"; do

@@ -3,6 +3,7 @@
 
 pub mod authority;
 pub mod checker;
+pub mod collector;
 pub mod drawings;
 pub mod fleet;
 pub mod formats;

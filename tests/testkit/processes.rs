@@ -19,6 +19,8 @@ pub struct Member {
     pub addresses: Addresses,
     /// The process that runs now, or ran last.
     pub program: Program,
+    /// Of its command line, besides where it listens.
+    flags: Vec<String>,
 }
 
 /// Processes of all four kinds. Dropping it kills them.
@@ -35,12 +37,21 @@ impl Processes {
     /// # Errors
     /// When one does not start.
     pub async fn start(counts: [usize; 3], flags: &[&str]) -> anyhow::Result<Self> {
+        Self::start_with(counts, &[], flags).await
+    }
+
+    /// As [`Processes::start`], where every process has the flags `all`.
+    ///
+    /// # Errors
+    /// When one does not start.
+    pub async fn start_with(counts: [usize; 3], all: &[&str], flags: &[&str]) -> anyhow::Result<Self> {
+        let stage_flags: Vec<String> = [STAGE_FLAGS, all].concat().into_iter().map(str::to_owned).collect();
         let mut members = Vec::new();
         for (stage, count) in Service::STAGES.into_iter().zip(counts) {
             for _ in 0..count {
-                let program = Program::service(stage.program(), STAGE_FLAGS)?;
+                let program = Program::service(stage.program(), &texts(&stage_flags))?;
                 let addresses = program.addresses().await?;
-                members.push(Member { stage, addresses, program });
+                members.push(Member { stage, addresses, program, flags: stage_flags.clone() });
             }
         }
         let list = |stage| {
@@ -49,7 +60,7 @@ impl Processes {
         };
         let lists = Service::STAGES.map(list);
         let stages = ["--text-encoders", &lists[0], "--denoisers", &lists[1], "--vaes", &lists[2]];
-        let orchestrator = Program::service(Service::Orchestrator.program(), &[&stages, flags].concat())?;
+        let orchestrator = Program::service(Service::Orchestrator.program(), &[&stages, all, flags].concat())?;
         let orchestrator_addresses = orchestrator.addresses().await?;
         let processes = Self { members, orchestrator, orchestrator_addresses };
         processes.sees_workers(counts.iter().sum()).await?;
@@ -94,6 +105,19 @@ impl Processes {
         scrape(self.orchestrator_addresses.http).await
     }
 
+    /// Tells all that still run to leave, the orchestrator first, and waits until they have.
+    ///
+    /// # Errors
+    /// When one has ended already, or ends badly.
+    pub async fn leave(&mut self) -> anyhow::Result<()> {
+        for program in std::iter::once(&mut self.orchestrator).chain(self.members.iter_mut().map(|m| &mut m.program)) {
+            program.terminate().await?;
+            let status = program.wait().await?;
+            anyhow::ensure!(status.success(), "a process ended with {status}: {}", program.stderr_lines().join("\n"));
+        }
+        Ok(())
+    }
+
     /// The orchestrator's process.
     pub fn orchestrator(&mut self) -> &mut Program {
         &mut self.orchestrator
@@ -115,7 +139,7 @@ impl Member {
     /// # Errors
     /// When it cannot be started.
     pub fn start_again(&mut self) -> anyhow::Result<()> {
-        self.program = Program::service_at(self.stage.program(), self.addresses, STAGE_FLAGS)?;
+        self.program = Program::service_at(self.stage.program(), self.addresses, &texts(&self.flags))?;
         Ok(())
     }
 
@@ -130,6 +154,10 @@ impl Member {
 
 /// Several processes share a machine, and the model is small: more threads would only get in each other's way.
 const STAGE_FLAGS: &[&str] = &["--threads", "1"];
+
+fn texts(flags: &[String]) -> Vec<&str> {
+    flags.iter().map(String::as_str).collect()
+}
 
 async fn scrape(http: SocketAddr) -> anyhow::Result<Scrape> {
     let (code, page) = http_get(http, "/metrics").await?;

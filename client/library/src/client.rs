@@ -56,8 +56,11 @@ impl Client {
     /// What the server refuses at once: `INVALID_ARGUMENT` with the field, `RESOURCE_EXHAUSTED` with a retry delay,
     /// `UNAUTHENTICATED` for an API key that it does not know, `UNAVAILABLE` with the stage that has no worker. Later errors come through the stream.
     pub async fn generate(&self, request: GenerateRequest) -> Result<Generation, Error> {
-        let (message, deadline) = request.into_parts();
+        let (message, deadline, trace) = request.into_parts();
         let mut request = self.request(message);
+        if let Some(trace) = trace {
+            trace.write(request.metadata_mut());
+        }
         if let Some(deadline) = deadline {
             request.set_timeout(deadline);
         }

@@ -29,6 +29,18 @@ pub enum Error {
         /// The transport's own error.
         source: tonic::transport::Error,
     },
+    /// The text names no span that a trace could go on from.
+    #[error("traceparent: {text:?} is not what W3C Trace Context allows, such as 00-TRACE_ID-SPAN_ID-01")]
+    TraceParent {
+        /// What was given.
+        text: String,
+    },
+    /// The text cannot be sent along with a trace.
+    #[error("tracestate: it must be at most {most} visible ASCII characters and spaces")]
+    TraceState {
+        /// Characters that are allowed.
+        most: usize,
+    },
     /// Nobody answered at the address.
     #[error("cannot connect to {address}: {reason}")]
     Connect {
@@ -73,7 +85,11 @@ impl Error {
     /// The gRPC code: what the server said, or the code that fits an error found on this side.
     pub fn code(&self) -> Code {
         match self {
-            Self::Address { .. } | Self::ApiKey(_) | Self::Tls { .. } => Code::InvalidArgument,
+            Self::Address { .. }
+            | Self::ApiKey(_)
+            | Self::Tls { .. }
+            | Self::TraceParent { .. }
+            | Self::TraceState { .. } => Code::InvalidArgument,
             Self::Connect { .. } => Code::Unavailable,
             Self::Refused(refusal) => refusal.code,
             Self::Contract(_) => Code::Internal,

@@ -34,6 +34,7 @@ mod generation;
 mod request;
 mod server;
 mod tls;
+mod trace_context;
 mod wire;
 
 pub use client::{Builder, Client};
@@ -46,6 +47,7 @@ pub use generation::Generation;
 pub use request::{GenerateRequest, OutputFormat, Priority, PromptSyntax, Rng, StrengthWay};
 pub use server::{Defaults, Model, ServerInfo, StageWorker};
 pub use tls::Tls;
+pub use trace_context::TraceContext;
 
 /// The gRPC status code of an [`Error`].
 pub use tonic::Code;

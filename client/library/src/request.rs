@@ -5,6 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use darkroom_proto::v1;
 
+use crate::TraceContext;
+
 /// A request for pictures. Whatever is left out takes the model's own default.
 ///
 /// The server checks everything and names the field and its allowed range when it refuses one.
@@ -12,6 +14,7 @@ use darkroom_proto::v1;
 pub struct GenerateRequest {
     message: v1::GenerateRequest,
     deadline: Option<Duration>,
+    trace: Option<TraceContext>,
 }
 
 /// The file format of the finished pictures.
@@ -73,7 +76,7 @@ impl GenerateRequest {
     /// A request for one picture of `prompt` (1 to 8,192 characters).
     pub fn new(prompt: impl Into<String>) -> Self {
         let message = v1::GenerateRequest { prompt: prompt.into(), ..Default::default() };
-        Self { message, deadline: None }
+        Self { message, deadline: None, trace: None }
     }
 
     /// Names the request in events and in the server's logs (at most 128 printable ASCII characters).
@@ -266,8 +269,14 @@ impl GenerateRequest {
         self
     }
 
-    pub(crate) fn into_parts(self) -> (v1::GenerateRequest, Option<Duration>) {
-        (self.message, self.deadline)
+    /// The caller's own span: where the server traces, the request's spans become its children, recorded or not as the caller's is.
+    pub fn trace_context(mut self, context: TraceContext) -> Self {
+        self.trace = Some(context);
+        self
+    }
+
+    pub(crate) fn into_parts(self) -> (v1::GenerateRequest, Option<Duration>, Option<TraceContext>) {
+        (self.message, self.deadline, self.trace)
     }
 }
 
@@ -277,9 +286,10 @@ mod tests {
 
     #[test]
     fn what_is_not_said_is_not_sent() {
-        let (message, deadline) = GenerateRequest::new("a red circle").into_parts();
+        let (message, deadline, trace) = GenerateRequest::new("a red circle").into_parts();
         let expected = v1::GenerateRequest { prompt: "a red circle".into(), ..Default::default() };
         assert_eq!(message, expected);
         assert_eq!(deadline, None);
+        assert!(trace.is_none());
     }
 }

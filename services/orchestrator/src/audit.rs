@@ -16,7 +16,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use darkroom_proto::v1::{GenerateEvent, generate_event::Event};
 use darkroom_service_kit::status::code_name;
-use darkroom_service_kit::telemetry;
+use darkroom_service_kit::{telemetry, trace_id};
 use metrics::Counter;
 use serde::Serialize;
 use tokio_stream::Stream;
@@ -76,7 +76,7 @@ impl Audit {
 
     /// A call has come. Its line is written when it has an end.
     pub(crate) fn call(&self, method: &'static str, peer: Option<SocketAddr>) -> Entry {
-        let line = Line { method, peer: peer.map(|peer| peer.to_string()), ..Line::default() };
+        let line = Line { method, peer: peer.map(|peer| peer.to_string()), trace_id: trace_id(), ..Line::default() };
         Entry { line, code: None, started: Instant::now(), audit: self.clone() }
     }
 
@@ -124,6 +124,9 @@ struct Line {
     images_sent: u32,
     code: &'static str,
     seconds: f64,
+    /// Where the call is traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
 }
 
 /// What a request that could be read asks for.

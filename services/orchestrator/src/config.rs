@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use darkroom_service_kit::trace::CallerTraces;
 use darkroom_service_kit::{ClientTls, ServerConfig, ServiceConfig};
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +135,10 @@ pub struct Config {
     /// Seconds a step of a 512x512 picture is taken to last until the first was measured; only the autoscaling signal uses it.
     #[arg(long, value_name = "S", help_heading = "Requests", value_parser = positive)]
     pub assumed_step_seconds: f64,
+    /// What a trace means that a caller brings: it goes on here, recorded or not as the caller decided (follow), or one of our own begins
+    /// that points at it (link), for callers who are strangers.
+    #[arg(long, value_name = "WHAT", help_heading = "Requests", value_enum)]
+    pub caller_traces: CallerTraces,
     /// The server's part.
     #[command(flatten)]
     #[serde(flatten)]
@@ -178,6 +183,7 @@ impl Default for Config {
             max_inputs_mib: 1024,
             prompt_cache_bytes: 64 << 20,
             assumed_step_seconds: 1.0,
+            caller_traces: CallerTraces::Follow,
             server: ServerConfig::on_port(7000),
         }
     }

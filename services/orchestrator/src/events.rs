@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use darkroom_proto::v1::{self, GenerateEvent, Tensor, generate_event::Event};
+use darkroom_service_kit::trace::SpanLink;
 use tokio_stream::Stream;
 use tonic::Status;
 
@@ -59,6 +60,8 @@ pub(crate) struct Times {
 /// What a request tells, for as many readers as there are. Writing never waits for one.
 pub(crate) struct Log {
     request_id: Box<str>,
+    /// The request's span, for those who join.
+    span: OnceLock<SpanLink>,
     told: Mutex<Told>,
 }
 
@@ -74,7 +77,16 @@ impl Log {
     /// Its pictures take their bytes from `shelf`.
     pub(crate) fn new(request_id: &str, shelf: Shelf) -> Self {
         let told = Told { journal: Journal::default(), shelf, waiting: Vec::new(), next_reader: 0 };
-        Self { request_id: request_id.into(), told: Mutex::new(told) }
+        Self { request_id: request_id.into(), span: OnceLock::new(), told: Mutex::new(told) }
+    }
+
+    /// Where the request's span is; nothing where nothing is traced.
+    pub(crate) fn set_span(&self, span: Option<SpanLink>) {
+        _ = span.map(|span| self.span.set(span));
+    }
+
+    pub(crate) fn span(&self) -> Option<&SpanLink> {
+        self.span.get()
     }
 
     pub(crate) fn queued(&self, standing: Standing) {

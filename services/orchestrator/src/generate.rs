@@ -13,10 +13,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use darkroom_service_kit::status;
+use darkroom_service_kit::status::{self, code_name};
+use darkroom_service_kit::trace::Ending;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, sleep_until};
 use tonic::{Code, Status};
+use tracing::{Instrument, Span};
 
 use crate::admission::{Place, Slot};
 use crate::clients::Permit;
@@ -27,6 +29,7 @@ use crate::model::Model;
 use crate::prompts::{Embeddings, Prompts};
 use crate::scheduler::Standing;
 use crate::stages::calls::{Calls, refusal};
+use crate::trace;
 use image_task::{ImageTask, ImageTimes};
 
 /// Positions are told at most this often.
@@ -63,9 +66,14 @@ impl Generator {
     pub(crate) async fn run(self: Arc<Self>, request: Request) {
         let log = Arc::clone(&request.log);
         let request_id = request.job.request_id.clone();
+        let ending = Ending::of(&Span::current());
         match self.live(request).await {
-            Ok(()) => tracing::info!(%request_id, "completed"),
+            Ok(()) => {
+                tracing::info!(%request_id, "completed");
+                ending.well("completed");
+            }
             Err(status) => {
+                ending.badly("failed", code_name(status.code()));
                 tracing::warn!(%request_id, code = ?status.code(), "failed: {}", status.message());
                 log.fail(status);
             }
@@ -73,18 +81,21 @@ impl Generator {
     }
 
     async fn live(&self, mut request: Request) -> Result<(), Status> {
-        let slot = self.wait(&mut request).await?;
+        let slot = self.wait(&mut request).instrument(trace::queue()).await?;
         let queue = request.arrived.elapsed();
         self.pin(&mut request).await?;
         request.log.started(&request.job);
 
         let text_started = Instant::now();
-        let Embeddings { prompt, negative, warnings } =
-            self.prompts.encode(&request.job, &request.model, request.deadline).await?;
+        let Embeddings { prompt, negative, warnings } = self
+            .prompts
+            .encode(&request.job, &request.model, request.deadline)
+            .instrument(trace::encode_text())
+            .await?;
         let text_encoder = text_started.elapsed();
         let encode_started = Instant::now();
         let init = match &request.pictures {
-            Some(pictures) => Some(Box::pin(self.init(pictures, &request)).await?),
+            Some(pictures) => Some(Box::pin(self.init(pictures, &request).instrument(trace::encode_image())).await?),
             None => None,
         };
         let encoded = encode_started.elapsed();
@@ -175,12 +186,13 @@ impl Generator {
         let mut denoised = started;
         let mut failures: Vec<Status> = Vec::new();
         let (mut begun, mut ended) = (1, 0);
-        running.spawn(Arc::clone(&task).run(0, first));
+        let make = |index, slot| Arc::clone(&task).run(index, slot).instrument(trace::image(&job, index));
+        running.spawn(make(0, first));
         while ended < job.num_images {
             tokio::select! {
                 slot = request.place.slot(), if begun < job.num_images => {
                     let slot = slot.ok_or_else(|| Status::internal("the queue has gone"))?;
-                    running.spawn(Arc::clone(&task).run(begun, slot));
+                    running.spawn(make(begun, slot));
                     begun += 1;
                 }
                 Some(joined) = running.join_next() => {

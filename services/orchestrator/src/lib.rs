@@ -11,6 +11,7 @@
 //!   `prompts` with its `embedding_cache`, `picture` and `parameters` are its steps.
 //! - `inputs` are the pictures that requests begin from, and `picture_file` reads them and brings them to size.
 //! - `running` knows the requests by name: `journal` lets several listeners hear one, `finished` keeps results for a moment.
+//! - `trace` names the spans of a request, where an operator has them collected.
 //!
 //! Cancelling is dropping: the last listener's stream owns the task of its request, the task owns its images' tasks, and those
 //! own the streams from the stages.
@@ -44,6 +45,7 @@ mod selection;
 mod service;
 mod stages;
 mod start;
+mod trace;
 mod validate;
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::finished::Finished;
 use crate::journal::Item;
 use crate::metrics::OrchestratorMetrics;
 use crate::results::Shelf;
+use crate::trace;
 
 /// How long what is kept.
 #[derive(Debug, Clone, Copy)]
@@ -151,6 +152,7 @@ impl Running {
             run.listeners += 1;
             run.joins += 1;
             self.metrics.joined("running");
+            trace::joined(name, "running", run.log.span());
             return Ok(Some(self.listener(name, Reader::late(&run.log), Some(run.serial), peer)));
         }
         // A name that is free again may well be used for something else.
@@ -158,6 +160,7 @@ impl Running {
             return Ok(None);
         };
         self.metrics.joined("finished");
+        trace::joined(name, "finished", log.span());
         Ok(Some(self.listener(name, Reader::late(log), None, peer)))
     }
 

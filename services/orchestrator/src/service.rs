@@ -8,8 +8,10 @@ use darkroom_proto::v1::{
     GenerateRequest, GenerationDefaults, GetServerInfoRequest, GetServerInfoResponse, ListModelsRequest,
     ListModelsResponse, Model as ModelMessage, StageWorker,
 };
+use darkroom_service_kit::trace::SpanLink;
 use darkroom_service_kit::{Peer, Readiness, State, VERSION, deadline};
 use tonic::{Code, Request, Response, Status};
+use tracing::{Instrument, Span};
 
 use crate::admission::Place;
 use crate::audit::{Audit, Audited, Entry};
@@ -26,6 +28,7 @@ use crate::running::{Entry as Entered, Listener, Running};
 use crate::scheduler::Work;
 use crate::stages::Worker;
 use crate::stages::calls::refusal;
+use crate::trace;
 use crate::validate::{Limits, validate};
 
 /// The public service.
@@ -133,6 +136,9 @@ impl ImageGenerationService {
             Entered::Joined(listener) => return Ok(listener),
             Entered::New(name, listener) => (name, listener),
         };
+        Span::current().record("darkroom.request_id", &job.request_id);
+        let span = trace::request(&job);
+        name.log().set_span(SpanLink::to(&span));
         let warnings = lowered(job.priority, client.max_priority).into_iter().chain(unheard(&job, &model)).collect();
         let identity = Arc::clone(&client.identity);
         let admitted = self.admit(line, client, &job, &model, deadline);
@@ -143,7 +149,7 @@ impl ImageGenerationService {
 
         let (job, log) = (Arc::new(job), Arc::clone(name.log()));
         let request = generate::Request { job, model, pictures, place, permit, deadline, arrived, log, warnings };
-        name.begin(Arc::clone(&line.generator).run(request));
+        name.begin(Arc::clone(&line.generator).run(request).instrument(span));
         Ok(listener)
     }
 

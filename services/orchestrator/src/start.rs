@@ -34,7 +34,7 @@ pub async fn start(config: Config) -> anyhow::Result<ServiceHandle> {
 /// As [`start`], with another answer to where names lead.
 pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> anyhow::Result<ServiceHandle> {
     let registry = Metrics::new(SERVICE);
-    let server = Server::bind(SERVICE, &config.server, registry.clone()).await?;
+    let server = Server::bind(SERVICE, &config.server, registry.clone()).await?.caller_traces(config.caller_traces);
     let clients = config.clients()?;
     // What the lines share is the same series for each of them.
     let first = config.model.first().map(|table| table.name.as_str());

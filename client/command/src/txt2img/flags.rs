@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use darkroom_client::OutputFormat;
+use darkroom_client::{OutputFormat, TraceContext};
 
 use crate::failure::Failure;
 use crate::txt2img::reference::ReferenceFlags;
@@ -147,6 +147,9 @@ pub(crate) struct ComputeFlags {
     /// The key by which the server knows you, if it gave you one. Better in the environment: others see a command's flags.
     #[arg(long, value_name = "KEY", env = "DARKROOM_API_KEY", hide_env_values = true)]
     pub(crate) api_key: Option<String>,
+    /// Your own span, which the server's become children of if it traces: 00-TRACE_ID-SPAN_ID-FLAGS (W3C Trace Context).
+    #[arg(long, value_name = "SPAN", env = "TRACEPARENT", value_parser = traceparent)]
+    pub(crate) traceparent: Option<TraceContext>,
     /// A diffusers folder, a .safetensors or a .ckpt file; without it, the embedded pocket model. With --server: the name of one of its
     /// models; without it, the first.
     #[arg(long, visible_alias = "ckpt", value_name = "PATH|NAME")]
@@ -360,6 +363,10 @@ fn lora(text: &str) -> Result<Lora, String> {
         return Err("allowed are a name, or a name and a weight of -10 to 10, such as ink:0.8".into());
     }
     Ok(Lora { name: name.to_owned(), weight })
+}
+
+fn traceparent(text: &str) -> Result<TraceContext, String> {
+    TraceContext::new(text).map_err(|error| error.to_string())
 }
 
 fn scale(text: &str) -> Result<f64, String> {

@@ -18,6 +18,9 @@ pub(crate) fn request(flags: &Flags, recipe: &Recipe, job: &Job, model: Option<&
     if let Some(name) = flags.compute.remote_model() {
         request = request.model(name);
     }
+    if let Some(context) = &flags.compute.traceparent {
+        request = request.trace_context(context.clone());
+    }
     if let Some(sampler) = picture.sampler().or(recipe.sampler) {
         request = request.sampler(sampler);
     }

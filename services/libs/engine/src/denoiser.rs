@@ -14,6 +14,7 @@ use crate::queue::Refused;
 use crate::request::{DenoiseRequest, Submission};
 use crate::slots::{Budget, LatentSize};
 use crate::step_times::StepTime;
+use crate::trace::InLine;
 
 /// How a [`Denoiser`] runs.
 pub struct DenoiserOptions {
@@ -76,7 +77,7 @@ impl Denoiser {
     /// [`SubmitError`]; nothing was computed.
     pub fn submit(&self, request: DenoiseRequest, deadline: Option<Instant>) -> Result<Events, SubmitError> {
         let (sender, events) = events::channel();
-        let submission = Submission { request, events: sender };
+        let submission = Submission { request, events: sender, in_line: InLine::enter() };
         self.owner.queue.push(submission, deadline, Instant::now()).map_err(|refused| match refused {
             Refused::Full { limit } => SubmitError::Full { limit, retry_after: self.load.read().next_slot() },
             Refused::Closed => SubmitError::Closed,

@@ -9,6 +9,7 @@
 //! Inside, decisions are plain structs without tasks or clocks: [`waiting`] is the bounded line, [`slots`] is who runs,
 //! [`turns`] is which size is served next, [`search`] is how large a batch is worthwhile, [`run`] is one request's state
 //! between two evaluations, which a [`Checkpoint`] carries elsewhere. The thread and the async side only carry messages. Nothing here knows gRPC, tensors or metrics: a service converts at its edge and passes an [`Observer`].
+//! Work is computed in the trace of whoever submitted it, wherever its thread is (`trace`).
 
 mod batch;
 mod checkpoint;
@@ -29,6 +30,7 @@ pub mod run;
 pub mod search;
 pub mod slots;
 mod step_times;
+mod trace;
 pub mod turns;
 mod update;
 pub mod waiting;

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tracing::Span;
+
 use crate::error::{RunError, guarded};
 use crate::events::Sender;
 use crate::guidance::combine;
@@ -28,6 +30,8 @@ pub(crate) struct Member<C> {
     deadline: Option<Instant>,
     started: Instant,
     queued: Duration,
+    /// Of its computing.
+    span: Span,
 }
 
 /// What becomes of a member after an evaluation.
@@ -45,7 +49,8 @@ impl<C> Member<C> {
         entry: Entry<Submission>,
         now: Instant,
     ) -> Result<Self, RunError> {
-        let Entry { item: Submission { request, events }, since, deadline, .. } = entry;
+        let Entry { item: Submission { request, events, in_line }, since, deadline, .. } = entry;
+        let span = in_line.leave();
         let (size, elements, tokens) = (request.size, request.elements(), request.tokens);
         let resumed_at = request.resume_from.as_ref().map_or(0, |checkpoint| checkpoint.evaluation);
         // The noise source is the caller's code: it is guarded as the model is.
@@ -78,8 +83,10 @@ impl<C> Member<C> {
                 deadline,
                 started: now,
                 queued: now.saturating_duration_since(since),
+                span,
             }),
             Err(error) => {
+                drop(span);
                 events.end(Err(error.clone()));
                 Err(error)
             }
@@ -171,13 +178,21 @@ impl<C> Member<C> {
         self.preview_every > 0 && self.run.finishes_step().is_some_and(|step| step.is_multiple_of(self.preview_every))
     }
 
-    pub(crate) fn finish(self, now: Instant) {
+    pub(crate) fn finish(mut self, now: Instant) {
         let computed = now.saturating_duration_since(self.started);
+        self.close_span();
         self.events.end(Ok(Finished { latents: self.run.into_latents(), computed, queued: self.queued }));
     }
 
+    /// Before its end is told: whoever hears that ends the spans around it.
+    fn close_span(&mut self) {
+        self.span.record("darkroom.evaluations", self.computed() as i64);
+        self.span = Span::none();
+    }
+
     /// Ends it without a result.
-    pub(crate) fn fail(self, error: RunError) {
+    pub(crate) fn fail(mut self, error: RunError) {
+        self.close_span();
         self.events.end(Err(error));
     }
 }

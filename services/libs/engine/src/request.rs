@@ -11,6 +11,7 @@ use crate::load::Remaining;
 use crate::model::{DenoiseModel, NoiseSource};
 use crate::run;
 use crate::slots::{Cost, LatentSize};
+use crate::trace::InLine;
 use crate::waiting::Abandon;
 
 /// One picture to denoise. Everything in it was checked by the caller.
@@ -119,6 +120,7 @@ pub struct Finished {
 pub(crate) struct Submission {
     pub(crate) request: DenoiseRequest,
     pub(crate) events: Sender,
+    pub(crate) in_line: InLine,
 }
 
 impl Abandon for Submission {

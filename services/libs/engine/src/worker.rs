@@ -12,6 +12,7 @@ use crate::observer::{Observer, WasteReason};
 use crate::owner::{Loaded, Owner};
 use crate::queue::{Queue, Refused};
 use crate::slots::Used;
+use crate::trace::InLine;
 use crate::waiting::{Abandon, Entry};
 
 /// Why [`Worker::call`] gave no answer.
@@ -73,7 +74,7 @@ impl<M: 'static> Worker<M> {
         work: impl FnOnce(&mut M) -> Result<A, ModelError> + Send + 'static,
     ) -> Result<A, CallError> {
         let (reply, answer) = oneshot::channel();
-        let call = Box::new(Typed { work, reply });
+        let call = Box::new(Typed { work, reply, in_line: InLine::enter() });
         self.owner.queue.push(call, deadline, Instant::now()).map_err(|refused| match refused {
             Refused::Full { limit } => SubmitError::Full { limit, retry_after: self.load.read().next_slot() },
             Refused::Closed => SubmitError::Closed,
@@ -115,6 +116,7 @@ enum Outcome {
 struct Typed<F, A> {
     work: F,
     reply: oneshot::Sender<Result<A, RunError>>,
+    in_line: InLine,
 }
 
 impl<M, A: Send, F: FnOnce(&mut M) -> Result<A, ModelError> + Send> Call<M> for Typed<F, A> {
@@ -123,11 +125,18 @@ impl<M, A: Send, F: FnOnce(&mut M) -> Result<A, ModelError> + Send> Call<M> for 
     }
 
     fn run(self: Box<Self>, model: &mut M) -> Outcome {
-        let Self { work, reply } = *self;
-        match guarded(|| work(model)) {
+        let Self { work, reply, in_line } = *self;
+        // Its span ends before the answer is given.
+        let answer = in_line.leave().in_scope(|| {
+            let answer = guarded(|| work(model));
+            if let Err(error) = &answer {
+                tracing::error!(%error, "a call failed");
+            }
+            answer
+        });
+        match answer {
             Ok(answer) => reply.send(Ok(answer)).map_or(Outcome::Unheard, |()| Outcome::Answered),
             Err(error) => {
-                tracing::error!(%error, "a call failed");
                 // A caller who left hears of no failure either.
                 let _ = reply.send(Err(error));
                 Outcome::Failed

@@ -1,4 +1,4 @@
-//! What every call leaves behind: its metrics, and an answer even when the handler panicked.
+//! What every call leaves behind: its metrics, its span, and an answer even when the handler panicked.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -14,21 +14,24 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
+use tracing::Span;
 
 use crate::Metrics;
 use crate::status::code_name;
+use crate::trace::{self, CallerTraces};
 
 /// Puts [`CallService`] around a server's routes.
 #[derive(Debug, Clone)]
 pub(crate) struct CallLayer {
     pub(crate) metrics: Metrics,
+    pub(crate) callers: CallerTraces,
 }
 
 impl<S> Layer<S> for CallLayer {
     type Service = CallService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CallService { inner, metrics: self.metrics.clone() }
+        CallService { inner, layer: self.clone() }
     }
 }
 
@@ -36,7 +39,7 @@ impl<S> Layer<S> for CallLayer {
 #[derive(Debug, Clone)]
 pub(crate) struct CallService<S> {
     inner: S,
-    metrics: Metrics,
+    layer: CallLayer,
 }
 
 impl<S> Service<Request<Body>> for CallService<S>
@@ -53,12 +56,16 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let mut call = Call::start(&self.metrics, request.uri().path());
+        let mut call = Call::start(&self.layer, &request);
         let mut answer = Box::pin(self.inner.call(request));
         Box::pin(async move {
-            let polled = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx))) {
-                Ok(poll) => poll.map(Ok),
-                Err(panic) => Poll::Ready(Err(panic)),
+            let span = call.span.clone();
+            let polled = poll_fn(|cx| {
+                let _within = span.enter();
+                match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx))) {
+                    Ok(poll) => poll.map(Ok),
+                    Err(panic) => Poll::Ready(Err(panic)),
+                }
             });
             let response = match polled.await {
                 Ok(response) => response?,
@@ -80,12 +87,14 @@ struct Call {
     method: String,
     started: Instant,
     code: Option<Code>,
+    span: Span,
 }
 
 impl Call {
-    fn start(metrics: &Metrics, path: &str) -> Self {
-        let method = path.trim_start_matches('/').to_owned();
-        Self { metrics: metrics.clone(), method, started: Instant::now(), code: None }
+    fn start(layer: &CallLayer, request: &Request<Body>) -> Self {
+        let span = trace::call_span(request, layer.callers);
+        let method = request.uri().path().trim_start_matches('/').to_owned();
+        Self { metrics: layer.metrics.clone(), method, started: Instant::now(), code: None, span }
     }
 
     fn end(&mut self, code: Code) {
@@ -102,7 +111,9 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
+        let _within = self.span.enter();
         let code = self.code.unwrap_or(Code::Cancelled);
+        trace::answered(&self.span, code);
         let seconds = self.started.elapsed().as_secs_f64();
         // Anybody can call any path: those that do not exist share one label.
         let method = if code == Code::Unimplemented { "unknown" } else { &self.method };
@@ -126,10 +137,11 @@ impl HttpBody for CallBody {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(body) = &mut self.body else {
+        let Self { body: Some(body), call } = &mut *self else {
             return Poll::Ready(None);
         };
-        let frame = match catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx))) {
+        let polled = call.span.in_scope(|| catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx))));
+        let frame = match polled {
             Ok(poll) => std::task::ready!(poll),
             Err(panic) => {
                 self.body = None;

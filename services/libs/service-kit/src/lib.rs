@@ -44,6 +44,7 @@ pub mod deadline;
 pub mod memory;
 pub mod status;
 pub mod telemetry;
+pub mod trace;
 
 mod calls;
 mod connections;
@@ -76,6 +77,7 @@ pub use run::run;
 pub use server::Server;
 pub use server_config::{LogFormat, ServerConfig};
 pub use tls::ClientTls;
+pub use trace::{TraceConfig, trace_id};
 
 /// The version that every service reports: the workspace's.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

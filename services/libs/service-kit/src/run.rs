@@ -39,7 +39,7 @@ where
     F: Future<Output = anyhow::Result<ServiceHandle>>,
     S: FnOnce(C) -> F,
 {
-    telemetry::init(&config.server().log_level, config.server().log_format)?;
+    let telemetry = telemetry::start(name, config.server())?;
     open_files::allow_for(config.server());
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
@@ -59,8 +59,13 @@ where
         }
     }
     tracing::info!("draining, a second signal stops at once");
+    let drained = async {
+        let drained = handle.drain().await;
+        telemetry.end().await;
+        drained
+    };
     tokio::select! {
-        drained = handle.drain() => drained,
+        drained = drained => drained,
         _ = interrupt.recv() => anyhow::bail!("stopped by a second signal"),
         _ = terminate.recv() => anyhow::bail!("stopped by a second signal"),
     }

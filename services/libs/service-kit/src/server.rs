@@ -28,6 +28,7 @@ use crate::listener::Listener;
 use crate::memory::MemoryGauges;
 use crate::request_body::RequestLimits;
 use crate::tls::ServerTls;
+use crate::trace::CallerTraces;
 use crate::{Metrics, Readiness, ServerConfig, State, http_port, serve};
 
 /// How often recorded samples are moved into their histogram buckets, and memory is looked at.
@@ -49,6 +50,7 @@ pub struct Server {
     health: HealthReporter,
     routes: Routes,
     names: Vec<&'static str>,
+    callers: CallerTraces,
     stop: Stop,
 }
 
@@ -83,6 +85,7 @@ impl Server {
             health,
             routes: Routes::default(),
             names: Vec::new(),
+            callers: CallerTraces::Follow,
             stop,
         })
     }
@@ -95,6 +98,13 @@ impl Server {
     /// Cancelled when the service has stopped: background tasks of the service end with it.
     pub fn stopped(&self) -> CancellationToken {
         self.stop.cut.clone()
+    }
+
+    /// What callers' own traces mean here; without it they are followed.
+    #[must_use]
+    pub fn caller_traces(mut self, callers: CallerTraces) -> Self {
+        self.callers = callers;
+        self
     }
 
     /// Adds a generated gRPC server. Its own limits (`max_decoding_message_size`) are set by the caller.
@@ -124,8 +134,8 @@ impl Server {
         let deadline = DeadlineLayer { service: metrics.service(), overtime: stop.overtime.clone() };
         let routes = ServiceBuilder::new()
             // From the outside in:
-            // 1. the call: counts whatever code the layers below answer, and catches their panics;
-            .layer(CallLayer { metrics: metrics.clone() })
+            // 1. the call: counts whatever code the layers below answer, catches their panics, and is a span where traces are made;
+            .layer(CallLayer { metrics: metrics.clone(), callers: self.callers })
             // 2. the deadline: inside the count, so that DEADLINE_EXCEEDED is counted; around the handlers, so that it drops them.
             .layer(deadline)
             .service(routes.prepare());

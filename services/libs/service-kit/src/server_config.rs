@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::telemetry;
+use crate::{TraceConfig, telemetry};
 
 /// HTTP for metrics and probes listens this far above the gRPC port.
 const HTTP_PORT_OFFSET: u16 = 1000;
 
 /// Flatten it into a service's own configuration with `#[command(flatten)]` and `#[serde(flatten)]`.
-#[derive(Debug, Clone, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize)]
 pub struct ServerConfig {
     /// Where gRPC listens; port 0 takes any free port.
     #[arg(long, value_name = "ADDR", help_heading = "Server")]
@@ -80,6 +80,10 @@ pub struct ServerConfig {
     /// How a log line looks.
     #[arg(long, value_name = "FORMAT", help_heading = "Server", value_enum)]
     pub log_format: LogFormat,
+    /// Of traces.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub trace: TraceConfig,
 }
 
 /// How log lines are written to standard error.
@@ -119,6 +123,7 @@ impl ServerConfig {
             drain_grace_seconds: 30,
             log_level: "info".into(),
             log_format: LogFormat::Text,
+            trace: TraceConfig::default(),
         }
     }
 }

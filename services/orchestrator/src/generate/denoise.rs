@@ -5,21 +5,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use darkroom_proto::v1::{Checkpoint, DenoiseRequest, Tensor};
-use darkroom_service_kit::status;
+use darkroom_service_kit::status::{self, code_name};
+use darkroom_service_kit::trace::Ending;
 use tokio::sync::oneshot::Receiver;
 use tokio::time::timeout;
 use tonic::Status;
+use tracing::{Instrument, Span};
 
 use super::image_task::{ImageTask, encode_preview};
 use super::pass::Pass;
 use super::track::{Resume, Track};
 use crate::admission::Slot;
 use crate::metrics::OrchestratorMetrics;
-use crate::stages::Stage;
 use crate::stages::attempts::Attempts;
 use crate::stages::denoising::{Denoising, Progress};
 use crate::stages::fault::{Failure, Fault};
 use crate::stages::retry::Got;
+use crate::stages::{Lease, Stage};
+use crate::trace;
 
 /// A picture that waits for room looks so often whether anybody is left to make it.
 const LOOK: Duration = Duration::from_secs(1);
@@ -54,13 +57,8 @@ impl ImageTask {
                 continue;
             }
             let address = lease.worker().address.clone();
-            let expected = slot.expected_evaluation();
-            let request = self.request(pass, from.take(), kept.track.attempt());
-            let begun = self.calls.denoise(lease, request, &self.model, expected, self.deadline).await;
-            let end = match begun {
-                Ok(denoising) => self.listen(denoising, pass, &mut kept, slot).await?,
-                Err(failure) => End::Failed(failure, Got::Nowhere),
-            };
+            let span = trace::denoise(&address, kept.track.attempt(), kept.track.first_step());
+            let end = self.stint(lease, pass, from.take(), &mut kept, slot).instrument(span).await?;
             let further = kept.track.got_further();
             if further {
                 attempts.got_further();
@@ -86,6 +84,43 @@ impl ImageTask {
             self.calls.metrics.resumed(reason, &resume);
             parked = Some(slot.park());
             from = resume.from;
+        }
+    }
+
+    /// One try, and what becomes of it for its span.
+    async fn stint(
+        &self,
+        lease: Lease,
+        pass: &Pass,
+        from: Option<Checkpoint>,
+        kept: &mut Kept,
+        slot: &mut Slot,
+    ) -> Result<End, Status> {
+        let ending = Ending::of(&Span::current());
+        let counted = Counted(kept);
+        let end = self.try_once(lease, pass, from, &mut *counted.0, slot).await;
+        match &end {
+            Ok(End::Latents { .. }) => ending.well("finished"),
+            Ok(End::Drained) => ending.well("drained"),
+            Ok(End::Failed(failure, _)) => ending.badly(failure.fault.name(), code_name(failure.status.code())),
+            Err(status) => ending.badly("failed", code_name(status.code())),
+        }
+        end
+    }
+
+    async fn try_once(
+        &self,
+        lease: Lease,
+        pass: &Pass,
+        from: Option<Checkpoint>,
+        kept: &mut Kept,
+        slot: &mut Slot,
+    ) -> Result<End, Status> {
+        let expected = slot.expected_evaluation();
+        let request = self.request(pass, from, kept.track.attempt());
+        match self.calls.denoise(lease, request, &self.model, expected, self.deadline).await {
+            Ok(denoising) => self.listen(denoising, pass, kept, slot).await,
+            Err(failure) => Ok(End::Failed(failure, Got::Nowhere)),
         }
     }
 
@@ -168,6 +203,15 @@ impl ImageTask {
             init: pass.init.clone(),
             loras: job.lora_messages(),
         }
+    }
+}
+
+/// However a try ends, its span learns how many steps were done.
+struct Counted<'a>(&'a mut Kept);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        Span::current().record("darkroom.steps", i64::from(self.0.track.steps_here()));
     }
 }
 

@@ -4,12 +4,15 @@ use darkroom_proto::v1::{DecodeRequest, DenoiseInit, EncodeRequest, Tensor};
 use darkroom_resample::{Axis, Kernel, resample};
 use tokio::task::spawn_blocking;
 use tonic::Status;
+use tracing::Instrument;
 
 use super::image_task::ImageTask;
 use super::init::row;
 use crate::admission::Slot;
 use crate::job::{Hires, Job};
+use crate::picture::Rgb;
 use crate::stages::Stage;
+use crate::trace;
 
 /// One run of the sampler.
 pub(super) struct Pass {
@@ -75,10 +78,7 @@ impl ImageTask {
     /// What the second pass begins from: the picture so far, larger.
     async fn enlarged(&self, index: u32, latents: Tensor, hires: Hires) -> Result<DenoiseInit, Status> {
         let (job, size) = (&self.job, [hires.width, hires.height]);
-        let room = self.calls.room(Stage::Vae, self.deadline).await?;
-        let request = DecodeRequest { latents: Some(latents), intermediate: true };
-        let small =
-            self.calls.decode(request, [job.width, job.height], &self.model, room, self.deadline).await?.picture;
+        let small = self.decode_small(latents).instrument(trace::decode()).await?;
         let larger = spawn_blocking(move || {
             let axis = |from: u32, to: u32| Axis::whole(from as usize, to as usize);
             let (rows, columns) = (axis(small.height, size[1]), axis(small.width, size[0]));
@@ -91,7 +91,16 @@ impl ImageTask {
             rng: job.rng.into(),
             ..EncodeRequest::default()
         };
-        let latents = self.calls.encode(request, &self.model, self.deadline).await?;
+        let encode = self.calls.encode(request, &self.model, self.deadline);
+        let latents = encode.instrument(trace::encode_image()).await?;
         Ok(DenoiseInit { latents: Some(row(&latents, 0)), strength: hires.strength, ..DenoiseInit::default() })
+    }
+
+    /// The picture of the first pass, which stays inside the fleet.
+    async fn decode_small(&self, latents: Tensor) -> Result<Rgb, Status> {
+        let room = self.calls.room(Stage::Vae, self.deadline).await?;
+        let request = DecodeRequest { latents: Some(latents), intermediate: true };
+        let size = [self.job.width, self.job.height];
+        Ok(self.calls.decode(request, size, &self.model, room, self.deadline).await?.picture)
     }
 }

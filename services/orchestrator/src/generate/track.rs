@@ -24,6 +24,9 @@ pub(crate) struct Track {
     done: u32,
     /// Steps that are covered by the latest checkpoint.
     covered: u32,
+    /// Steps that the running try had behind it when it began, and has now.
+    began_with: u32,
+    reached: u32,
 }
 
 impl Track {
@@ -35,6 +38,7 @@ impl Track {
     /// A step is done. Says whether it is news: steps never go back or come twice, however often they are computed.
     pub(crate) fn step(&mut self, step: u32) -> bool {
         let news = step > self.done;
+        self.reached = step;
         self.done = self.done.max(step);
         news
     }
@@ -61,8 +65,20 @@ impl Track {
             self.covered = 0;
         }
         self.began_at = self.evaluation();
+        self.began_with = self.covered;
+        self.reached = self.covered;
         let repeated_steps = self.done - self.covered;
         Resume { from: self.latest.clone(), saved_evaluations: self.began_at, repeated_steps }
+    }
+
+    /// The step that the running try does first, from 1.
+    pub(crate) fn first_step(&self) -> u32 {
+        self.began_with + 1
+    }
+
+    /// Steps that the running try has done.
+    pub(crate) fn steps_here(&self) -> u32 {
+        self.reached.saturating_sub(self.began_with)
     }
 
     /// Bytes of the tensors that are kept.
@@ -96,12 +112,14 @@ mod tests {
         assert!(track.step(4));
         track.checkpoint(at(2));
         assert!(track.got_further());
+        assert_eq!((track.first_step(), track.steps_here()), (1, 4));
         let resume = track.next(false);
         assert_eq!(resume, Resume { from: Some(at(3)), saved_evaluations: 3, repeated_steps: 1 });
         assert_eq!(track.attempt(), 1);
         // Step 4 is done again and not told again.
         assert!(!track.step(4));
         assert!(track.step(5));
+        assert_eq!((track.first_step(), track.steps_here()), (4, 2));
         assert!(!track.got_further());
     }
 

@@ -15,10 +15,12 @@ use darkroom_proto::v1::vae_client::VaeClient;
 use darkroom_proto::v1::{
     DecodeRequest, DecodeResponse, Dtype, EncodeRequest, EncodeTextRequest, Tensor, TextEmbedding,
 };
-use darkroom_service_kit::status;
+use darkroom_service_kit::status::{self, code_name};
+use darkroom_service_kit::trace::{Ending, pass_on};
 use tokio::time::{timeout, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
+use tracing::{Instrument, Span};
 
 use super::attempts::Attempts;
 use super::fault::{Failure, LISTEN_LONGER, broken, hung, timed_out, too_late, translate};
@@ -30,6 +32,7 @@ use crate::config::Config;
 use crate::metrics::OrchestratorMetrics;
 use crate::model::Model;
 use crate::picture::Rgb;
+use crate::trace;
 
 /// What every call needs.
 pub(crate) struct Calls {
@@ -78,7 +81,7 @@ impl Calls {
         let started = Instant::now();
         let _room = self.room(Stage::TextEncoder, deadline).await?;
         let call = |lease: Arc<Lease>| self.encode_text_once(lease, request.clone(), model, deadline);
-        let embeddings = self.retrying(Stage::TextEncoder, model, deadline, call).await?;
+        let embeddings = self.retrying(Stage::TextEncoder, "EncodeText", model, deadline, call).await?;
         self.metrics.stage_seconds(Stage::TextEncoder, started.elapsed());
         Ok(embeddings)
     }
@@ -121,7 +124,7 @@ impl Calls {
     ) -> Result<Decoded, Status> {
         let started = Instant::now();
         let call = |lease: Arc<Lease>| self.decode_once(lease, request.clone(), [width, height], deadline);
-        let decoded = self.retrying(Stage::Vae, model, deadline, call).await?;
+        let decoded = self.retrying(Stage::Vae, "Decode", model, deadline, call).await?;
         self.metrics.stage_seconds(Stage::Vae, started.elapsed());
         Ok(decoded)
     }
@@ -155,7 +158,7 @@ impl Calls {
         let started = Instant::now();
         let _room = self.room(Stage::Vae, deadline).await?;
         let call = |lease: Arc<Lease>| self.encode_once(lease, request.clone(), model, deadline);
-        let latents = self.retrying(Stage::Vae, model, deadline, call).await?;
+        let latents = self.retrying(Stage::Vae, "Encode", model, deadline, call).await?;
         self.metrics.stage_seconds(Stage::Vae, started.elapsed());
         Ok(latents)
     }
@@ -190,6 +193,7 @@ impl Calls {
     async fn retrying<T, F>(
         &self,
         stage: Stage,
+        method: &'static str,
         model: &Model,
         deadline: Option<Instant>,
         call: impl Fn(Arc<Lease>) -> F,
@@ -198,10 +202,12 @@ impl Calls {
         F: Future<Output = Result<T, Failure>>,
     {
         let mut attempts = Attempts::new(self, stage, model.pins.of(stage), 1, deadline);
+        let mut attempt = 0;
         loop {
             let lease = Arc::new(attempts.lease().await?);
             let address = lease.worker().address.clone();
-            let failure = match call(lease).await {
+            let span = trace::call(stage, method, &address, attempt);
+            let failure = match told(call(lease)).instrument(span).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
@@ -209,6 +215,7 @@ impl Calls {
             attempts.failed(address, failure, Got::Nowhere).await?;
             tracing::warn!(stage = stage.name(), reason = fault.name(), "tried again: {message}");
             self.metrics.retried(stage, fault);
+            attempt += 1;
         }
     }
 
@@ -269,6 +276,17 @@ pub(crate) fn refusal(error: &StageError) -> Status {
     }
 }
 
+/// A call whose span learns how it ended.
+async fn told<T>(call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let ending = Ending::of(&Span::current());
+    let answer = call.await;
+    match &answer {
+        Ok(_) => ending.well("answered"),
+        Err(failure) => ending.badly(failure.fault.name(), code_name(failure.status.code())),
+    }
+    answer
+}
+
 /// A unary call that ends with the caller's deadline, with its own limit if that comes first, or when the worker is lost.
 async fn bounded<A, B, F>(
     worker: &Worker,
@@ -284,6 +302,7 @@ where
     let started = Instant::now();
     let mut request = Request::new(message);
     request.set_timeout(limit);
+    pass_on(request.metadata_mut());
     let answer = tokio::select! {
         answer = timeout(limit + LISTEN_LONGER, call(request)) => answer,
         () = worker.lost() => return Err(hung(worker, "does not answer any more")),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use darkroom_proto::v1::denoise_event::Event;
 use darkroom_proto::v1::denoiser_client::DenoiserClient;
 use darkroom_proto::v1::{Checkpoint, DenoiseEvent, DenoiseRequest, Dtype, Tensor};
+use darkroom_service_kit::trace::pass_on;
 use tokio::time::{Sleep, sleep_until, timeout};
 use tonic::{Request, Streaming};
 
@@ -80,6 +81,7 @@ impl Calls {
             .max_decoding_message_size(self.max_message_bytes)
             .max_encoding_message_size(self.max_message_bytes);
         let mut request = Request::new(request);
+        pass_on(request.metadata_mut());
         // Silence ends a stream that hangs; the caller's deadline is told to the worker, which ends the work.
         if let Some(deadline) = deadline {
             request.set_timeout(deadline.saturating_duration_since(Instant::now()));

@@ -12,6 +12,7 @@ use crate::observer::WasteReason;
 use crate::queue::Refused;
 use crate::request::{Adapter, DenoiseRequest, Submission};
 use crate::slots::Budget;
+use crate::trace::InLine;
 
 #[test]
 fn requests_join_and_leave_at_every_evaluation() {
@@ -139,7 +140,11 @@ fn the_queue_is_bounded_and_says_when_a_slot_becomes_free() {
     let waiting = bench.submit(request(2.0, 4));
     let push = |bench: &Bench| {
         let (sender, _events) = events::channel();
-        bench.queue.push(Submission { request: request(3.0, 1), events: sender }, None, bench.clock.now())
+        bench.queue.push(
+            Submission { request: request(3.0, 1), events: sender, in_line: InLine::enter() },
+            None,
+            bench.clock.now(),
+        )
     };
     assert_eq!(push(&bench), Err(Refused::Full { limit: 1 }));
     assert_eq!(bench.load.read().next_slot(), Some(Duration::from_secs(3)));

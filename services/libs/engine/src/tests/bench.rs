@@ -17,6 +17,7 @@ use crate::observer::WasteReason;
 use crate::queue::Queue;
 use crate::request::{DenoiseRequest, Finished, Step, Submission};
 use crate::slots::Budget;
+use crate::trace::InLine;
 
 pub(super) struct Bench {
     pub(super) clock: FakeClock,
@@ -48,7 +49,8 @@ impl Bench {
         let (sender, events) = events::channel();
         let now = self.clock.now();
         let deadline = deadline.map(|seconds| now + Duration::from_secs(seconds));
-        self.queue.push(Submission { request, events: sender }, deadline, now).unwrap();
+        let submission = Submission { request, events: sender, in_line: InLine::enter() };
+        self.queue.push(submission, deadline, now).unwrap();
         events
     }
 
