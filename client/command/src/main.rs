@@ -8,6 +8,9 @@ mod checkpoints;
 mod cli;
 mod failure;
 mod interrupt;
+mod operate;
+mod runtime;
+mod server;
 #[cfg(feature = "local")]
 mod service;
 mod txt2img;
@@ -19,7 +22,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use cli::{Cli, Command};
-use failure::Failure;
+use runtime::block_on;
 use txt2img::Recipe;
 
 fn main() -> ExitCode {
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Command::Img2img(flags) => flags.into_parts().and_then(|parts| block_on(txt2img::run(parts))),
         Command::Inpaint(flags) => flags.into_parts().and_then(|parts| block_on(txt2img::run(parts))),
         Command::Sweep(flags) => flags.into_parts().and_then(|parts| block_on(txt2img::run(parts))),
+        Command::Operate(command) => block_on(command.run()),
         #[cfg(feature = "local")]
         Command::Bench(flags) => bench::run(flags),
         #[cfg(feature = "local")]
@@ -49,12 +53,4 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
-}
-
-fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(work);
-    // An evaluation that nobody waits for any more must not hold up the exit.
-    runtime.shutdown_background();
-    outcome
 }

@@ -39,6 +39,7 @@ mod selection;
 mod service;
 mod stages;
 mod start;
+mod totals;
 mod validate;
 
 #[cfg(test)]

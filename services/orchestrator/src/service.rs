@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use darkroom_proto::v1::image_generation_server::ImageGeneration;
 use darkroom_proto::v1::{
-    GenerateRequest, GenerationDefaults, GetServerInfoRequest, GetServerInfoResponse, ListModelsRequest,
+    DenoiserLoad, GenerateRequest, GenerationDefaults, GetServerInfoRequest, GetServerInfoResponse, ListModelsRequest,
     ListModelsResponse, Model as ModelMessage, StageWorker,
 };
 use darkroom_service_kit::{Peer, Readiness, State, VERSION, deadline};
@@ -22,7 +22,7 @@ use crate::results::Results;
 use crate::running::{Entry, Listener, Running};
 use crate::scheduler::Work;
 use crate::stages::calls::refusal;
-use crate::stages::{Stages, Worker};
+use crate::stages::{Info, Stages, Worker};
 use crate::validate::{Limits, validate};
 
 /// The public service.
@@ -36,6 +36,7 @@ pub(crate) struct ImageGenerationService {
     pub(crate) clients: Clients,
     pub(crate) limits: Limits,
     pub(crate) readiness: Readiness,
+    pub(crate) started: Instant,
 }
 
 #[tonic::async_trait]
@@ -84,12 +85,24 @@ impl ImageGeneration for ImageGenerationService {
         &self,
         _: Request<GetServerInfoRequest>,
     ) -> Result<Response<GetServerInfoResponse>, Status> {
-        let (depth, limit) = self.admission.depth_and_limit();
+        let (now, backlog) = (Instant::now(), self.admission.backlog());
+        let metrics = &self.generator.calls.metrics;
+        let state = self.readiness.state();
         Ok(Response::new(GetServerInfoResponse {
             version: VERSION.into(),
-            queue_depth: u32::try_from(depth).unwrap_or(u32::MAX),
-            queue_limit: u32::try_from(limit).unwrap_or(u32::MAX),
-            workers: self.stages.workers().iter().map(|worker| worker_message(worker)).collect(),
+            queue_depth: count(backlog.waiting),
+            queue_limit: count(backlog.limit),
+            workers: self.stages.workers().iter().map(|worker| worker_message(worker, now)).collect(),
+            ready: state == State::Ready,
+            problem: problem(state).unwrap_or_default(),
+            uptime_seconds: now.saturating_duration_since(self.started).as_secs_f64(),
+            running_requests: count(backlog.running),
+            queued_work_seconds: backlog.work_seconds,
+            refused_requests_total: metrics.refused.get(),
+            admitted_requests_total: metrics.admitted.get(),
+            images_total: metrics.images_total.get(),
+            failed_images_total: metrics.images_failed_total.get(),
+            steps_total: metrics.steps.get(),
         }))
     }
 }
@@ -97,6 +110,14 @@ impl ImageGeneration for ImageGenerationService {
 impl ImageGenerationService {
     /// A place in the queue for a request that is new here.
     fn admit(&self, client: Client, job: &Job, model: &Model, deadline: Option<Instant>) -> Result<Place, Status> {
+        let place = self.place(client, job, model, deadline);
+        let metrics = &self.generator.calls.metrics;
+        let total = if place.is_ok() { &metrics.admitted } else { &metrics.refused };
+        total.increment(1);
+        place
+    }
+
+    fn place(&self, client: Client, job: &Job, model: &Model, deadline: Option<Instant>) -> Result<Place, Status> {
         if self.readiness.state() == State::Draining {
             return Err(Status::unavailable(
                 "this orchestrator is shutting down and takes no new requests; try another one",
@@ -157,18 +178,49 @@ fn model_message(model: Model, limits: Limits) -> ModelMessage {
     }
 }
 
-fn worker_message(worker: &Worker) -> StageWorker {
-    let info = worker.info();
-    let common = info.as_deref().and_then(|info| info.common()).cloned().unwrap_or_default();
+fn worker_message(worker: &Worker, now: Instant) -> StageWorker {
+    let sight = worker.sight(now);
+    let said = sight.said.as_deref();
+    let common = said.and_then(Info::common).cloned().unwrap_or_default();
+    let batch_pixels = match said {
+        Some(Info::Denoiser(info)) => info.batch_pixels,
+        _ => 0,
+    };
     StageWorker {
         stage: worker.stage.name().into(),
         address: worker.address.clone(),
-        ready: worker.state() == "ready",
+        ready: sight.state == "ready",
         model: common.model,
         revision: common.revision,
         precision: common.precision,
         device: common.device,
         version: common.version,
-        problem: worker.problem().unwrap_or_default(),
+        problem: sight.problem.unwrap_or_default(),
+        state: sight.state.into(),
+        seen_seconds_ago: sight.seen.map(|ago| ago.as_secs_f64()),
+        calls: count(sight.calls),
+        load: sight.load.map(|load| DenoiserLoad {
+            running: load.running,
+            waiting: load.waiting,
+            remaining_evaluations: load.remaining_evaluations,
+            remaining_seconds: load.remaining_seconds,
+            step_seconds: load.step_seconds,
+            running_pixels: load.running_pixels,
+            batch_pixels,
+        }),
     }
+}
+
+/// Why nothing can be served; `None` where it can.
+fn problem(state: State) -> Option<String> {
+    match state {
+        State::Ready => None,
+        State::Starting => Some("it looks for its workers".into()),
+        State::Waiting(why) | State::Failed(why) => Some(why),
+        State::Draining => Some("it is shutting down".into()),
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }

@@ -75,6 +75,7 @@ pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> a
         inputs,
         clients,
         readiness: server.readiness(),
+        started: Instant::now(),
         limits: Limits { max_images: config.max_images, max_side: config.max_side },
     };
     let service = ImageGenerationServer::new(service)

@@ -357,7 +357,7 @@ fn lora(text: &str) -> Result<Lora, String> {
     Ok(Lora { name: name.to_owned(), weight })
 }
 
-fn scale(text: &str) -> Result<f64, String> {
+pub(crate) fn scale(text: &str) -> Result<f64, String> {
     within(text, 50.0)
 }
 

@@ -9,3 +9,4 @@ mod modifying;
 mod pools;
 mod recovery;
 mod refusals;
+mod telling;
