@@ -188,7 +188,7 @@ impl ImageGeneration for Slow {
         &self,
         _: Request<v1::GetServerInfoRequest>,
     ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
-        Ok(Response::new(v1::GetServerInfoResponse::default()))
+        Ok(Response::new(v1::GetServerInfoResponse { ready: true, ..Default::default() }))
     }
 }
 

@@ -25,6 +25,7 @@ Exit codes:
   0    done, however many requests were refused or failed
   1    no request was completed
   2    wrong usage, or a setting that the model or the server does not allow
+  3    the server answers and its fleet cannot serve
   4    nobody answers there
   130  interrupted; what there is was printed";
 

@@ -6,7 +6,6 @@ mod screen;
 
 use std::time::Duration;
 
-use console::Term;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::server::ServerFlags;
@@ -63,7 +62,7 @@ async fn watch(flags: &Flags) -> Result<(), Failure> {
     let server = &flags.server;
     let client = server.connect().await.map_err(|error| server.failure(error))?;
     let mut frame = Frame::new(&server.server, client.server_info().await.map_err(|error| server.failure(error))?);
-    let mut screen = Screen::open(Term::stdout())?;
+    let mut screen = Screen::open()?;
     let mut looks = interval(flags.interval);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first is over.

@@ -137,6 +137,8 @@ pub(super) mod tests {
 
     pub(in crate::operate) fn worker(stage: &str, state: &str) -> StageWorker {
         let ready = state == "ready";
+        // Somebody may run the tests on a terminal.
+        console::set_colors_enabled(false);
         StageWorker {
             stage: stage.into(),
             address: "127.0.0.1:7003".into(),
@@ -168,6 +170,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::operate) fn info(workers: Vec<StageWorker>) -> ServerInfo {
+        console::set_colors_enabled(false);
         ServerInfo {
             version: "0.1.0".into(),
             ready: true,

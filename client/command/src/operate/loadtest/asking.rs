@@ -28,16 +28,16 @@ impl Asking {
     /// Opens all connections, and refuses what the server would refuse of every request.
     pub(super) async fn connect(flags: Flags, prompts: Vec<String>, seed: u64) -> Result<Self, Failure> {
         let server = &flags.server;
-        let connecting = async {
-            let client = server.connect().await?;
-            let (models, info) = (client.list_models().await?, client.server_info().await?);
-            let mut clients = vec![client];
-            for _ in 1..flags.load.most_at_once().div_ceil(ON_A_CONNECTION) {
-                clients.push(server.connect().await?);
-            }
-            Ok((clients, models, info))
-        };
-        let (clients, models, info) = connecting.await.map_err(|error| server.failure(error))?;
+        let first = server.connect().await.map_err(|error| server.failure(error))?;
+        let info = first.server_info().await.map_err(|error| server.failure(error))?;
+        if !info.ready {
+            return Err(Failure::NotReady(info.problem));
+        }
+        let models = first.list_models().await?;
+        let mut clients = vec![first];
+        for _ in 1..flags.load.most_at_once().div_ceil(ON_A_CONNECTION) {
+            clients.push(server.connect().await?);
+        }
         let model = match flags.model() {
             Some(name) => models.iter().find(|model| model.name == name),
             None => models.first(),

@@ -60,7 +60,7 @@ async fn open(rate: f64, asking: &Arc<Asking>, tally: &Arc<Tally>, running: &mut
         Shape::Constant => Arrivals::constant(rate),
         Shape::Poisson => Arrivals::poisson(rate, asking.seed()),
     };
-    let most = load.most_running.get();
+    let most = load.most_running as usize;
     let (duration, requests) = (load.duration().unwrap_or(Duration::MAX), load.requests.unwrap_or(u64::MAX));
     for (number, at) in (0..requests).zip(arrivals) {
         let Some(due) = tally.begun().checked_add(at).filter(|_| at < duration) else { break };

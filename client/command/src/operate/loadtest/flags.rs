@@ -1,6 +1,5 @@
 //! The flags of `darkroom loadtest`.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,12 +27,6 @@ const DURATION: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Flags {
-    #[command(flatten, next_help_heading = "Server")]
-    pub(super) server: ServerFlags,
-    #[command(flatten, next_help_heading = "Load")]
-    pub(super) load: LoadFlags,
-    #[command(flatten, next_help_heading = "What is asked for")]
-    wish: WishFlags,
     /// Of the random arrivals and the pictures: a run with the same seed asks for the same at the same times. Without it, drawn at
     /// random and told.
     #[arg(long, value_name = "N")]
@@ -41,6 +34,12 @@ pub(crate) struct Flags {
     /// Write one JSON object instead of the table.
     #[arg(long)]
     pub(super) json: bool,
+    #[command(flatten, next_help_heading = "Server")]
+    pub(super) server: ServerFlags,
+    #[command(flatten, next_help_heading = "Load")]
+    pub(super) load: LoadFlags,
+    #[command(flatten, next_help_heading = "What is asked for")]
+    wish: WishFlags,
 }
 
 #[derive(Debug, clap::Args)]
@@ -65,8 +64,8 @@ pub(super) struct LoadFlags {
     #[arg(long, value_name = "TIME", value_parser = span, default_value = "5m")]
     pub(super) grace: Duration,
     /// Requests under way at once at most. One that is due beyond that is not sent, and counts as unsent.
-    #[arg(long, value_name = "N", default_value = "2048", conflicts_with = "concurrency")]
-    pub(super) most_running: NonZeroUsize,
+    #[arg(long, value_name = "N", default_value_t = 2048, conflicts_with = "concurrency", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(super) most_running: u32,
 }
 
 #[derive(Debug, clap::Args)]
@@ -183,7 +182,7 @@ impl LoadFlags {
 
     /// Requests that can be under way at once.
     pub(super) fn most_at_once(&self) -> usize {
-        self.concurrency.map_or(self.most_running.get(), usize::from)
+        self.concurrency.map_or(self.most_running as usize, usize::from)
     }
 }
 

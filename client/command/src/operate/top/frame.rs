@@ -76,10 +76,11 @@ fn rates(rates: &Rates) -> String {
         "last {}: {images:.1} images/min, {steps:.1} steps/s, {admitted_requests:.1} requests/min",
         told(*over)
     );
-    line += &match refused_requests {
-        0.0 => ", none refused".to_owned(),
-        refused => format!(", {}", style(format!("{refused:.1} refused/min")).yellow()),
-    };
+    if *refused_requests > 0.0 {
+        line += &format!(", {}", style(format!("{refused_requests:.1} refused/min")).yellow());
+    } else {
+        line += ", none refused";
+    }
     if *failed_images > 0.0 {
         line += &format!(", {}", style(format!("{failed_images:.1} images failed/min")).red());
     }

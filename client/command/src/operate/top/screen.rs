@@ -18,12 +18,12 @@ pub(super) struct Screen {
 
 impl Screen {
     /// `None` where nobody looks on, or nothing can be drawn.
-    pub(super) fn open(term: Term) -> io::Result<Option<Self>> {
+    pub(super) fn open() -> io::Result<Option<Self>> {
+        let term = Term::buffered_stdout();
         let dumb = std::env::var_os("TERM").is_none_or(|name| name == "dumb");
         if dumb || !term.is_term() {
             return Ok(None);
         }
-        let term = Term::buffered_stdout();
         term.write_str(OTHER_PAGE)?;
         term.hide_cursor()?;
         Ok(Some(Self { term, last: Vec::new() }))
