@@ -92,7 +92,12 @@ async fn status_tells_who_is_there_and_who_was_killed() -> anyhow::Result<()> {
     assert!(status["problem"].as_str().is_some_and(|why| why.starts_with("denoiser: no worker is ready")), "{status}");
     let run = operator.run(&["status"]).await?;
     assert_eq!(run.code, Some(3));
-    assert!(run.stderr.starts_with("darkroom: the fleet cannot serve: denoiser: no worker is ready"), "{}", run.stderr);
+    assert_eq!(run.stderr, "darkroom: the fleet cannot serve\n");
+    assert!(
+        run.stdout.contains(": not ready, ") && run.stdout.contains("denoiser: no worker is ready"),
+        "{}",
+        run.stdout
+    );
 
     // It comes back where it was.
     fleet.member(Service::Denoiser, 0)?.start_again()?;

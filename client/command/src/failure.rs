@@ -15,7 +15,7 @@ pub(crate) enum Failure {
     Usage(String),
     /// The server's or the connection's error. Exit code 2 when a setting was refused, else 1.
     Client(Error),
-    /// The server answers, and its fleet cannot serve; why. Exit code 3.
+    /// The server answers, and its fleet cannot serve. Exit code 3.
     NotReady(String),
     /// The server does not answer. Exit code 4.
     NoAnswer(Error),
@@ -57,9 +57,8 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(error) => write!(f, "{error:#}"),
-            Self::Usage(message) => f.write_str(message),
+            Self::Usage(message) | Self::NotReady(message) => f.write_str(message),
             Self::Client(error) | Self::NoAnswer(error) => f.write_str(&describe(error)),
-            Self::NotReady(why) => write!(f, "the fleet cannot serve: {why}"),
             Self::Interrupted => f.write_str("interrupted"),
         }
     }

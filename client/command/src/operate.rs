@@ -11,7 +11,6 @@ mod workers;
 use clap::Subcommand;
 
 use crate::failure::Failure;
-use server::ServerFlags;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

@@ -75,5 +75,6 @@ pub(super) async fn run(flags: Flags) -> Result<(), Failure> {
         let width = std::io::stdout().is_terminal().then(|| Term::stdout().size().1.into());
         print(report::text(&server.server, &info, width))?;
     }
-    if info.ready { Ok(()) } else { Err(Failure::NotReady(info.problem)) }
+    // Why, is told already.
+    if info.ready { Ok(()) } else { Err(Failure::NotReady("the fleet cannot serve".into())) }
 }

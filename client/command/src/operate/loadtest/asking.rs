@@ -31,7 +31,7 @@ impl Asking {
         let first = server.connect().await.map_err(|error| server.failure(error))?;
         let info = first.server_info().await.map_err(|error| server.failure(error))?;
         if !info.ready {
-            return Err(Failure::NotReady(info.problem));
+            return Err(Failure::NotReady(format!("the fleet cannot serve: {}", info.problem)));
         }
         let models = first.list_models().await?;
         let mut clients = vec![first];
