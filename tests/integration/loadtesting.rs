@@ -61,7 +61,7 @@ async fn an_open_load_is_counted_exactly() -> anyhow::Result<()> {
     assert_eq!((&report["images"]["made"], &report["images"]["failed"]), (&80.into(), &0.into()));
     assert_eq!(
         (&report["arrivals"], &report["seed"], &report["model"]),
-        (&"poisson".into(), &7.into(), &"pocket".into())
+        (&"poisson".into(), &7.into(), &"clock".into())
     );
     let a_minute = report["images"]["per_minute"].as_f64().unwrap_or_default();
     let lasted = report["seconds"].as_f64().unwrap_or_default();
@@ -154,7 +154,7 @@ async fn what_is_wrong_with_every_request_ends_the_test() -> anyhow::Result<()> 
     let (handle, _client) = orchestrator(&fleet).await?;
     for (flags, named) in [
         ("--sampler crayons", "--sampler: "),
-        ("--model crayons", "--model: the server has pocket"),
+        ("--model crayons", "--model: the server has clock"),
         ("--steps 0", "--steps"),
     ] {
         let run = loadtest(handle.grpc_addr, &format!("--rate 60 --duration 1h {flags}")).await?;

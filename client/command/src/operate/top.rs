@@ -17,16 +17,26 @@ use frame::Frame;
 use screen::Screen;
 
 pub(super) const EXAMPLES: &str = "\
-Columns: RUN is what runs there (pictures of a denoiser's batch, calls elsewhere), WAIT what waits for a place in the batch, BATCH how much of the
-batch's budget of latent pixels is taken, STEP the seconds of an evaluation, LEFT the seconds until all of that is done.
+Columns; on a narrow terminal some are left out:
+  RUN    what runs there: pictures of a denoiser's batch, calls elsewhere
+  WAIT   pictures that wait for a place in the batch
+  BATCH  how much of the batch's budget of latent pixels is taken
+  STEP   time of an evaluation, smoothed
+  LEFT   time until all of that is done
+  SEEN   how long ago the worker last answered the orchestrator
 
 Examples:
-  darkroom top                                                     a fleet of this machine (darkroom up)
+  darkroom top
+      a fleet of this machine (darkroom up)
   darkroom top --server http://darkroom:7000 --interval 10s
-  darkroom top --interval 1m --count 60 >> fleet.log               an hour, a block of lines a minute
+  darkroom top --interval 1m --count 60 >> fleet.log
+      an hour, a block of lines a minute
 
-Exit codes: 0 when --count is reached or by Ctrl-C, 2 for wrong usage, 4 when nobody answers at first, 1 for other errors.
-A server that stops answering later is asked again and again.";
+Exit codes:
+  0  --count is reached, or Ctrl-C
+  1  the server's first answer was an error
+  2  wrong usage
+  4  nobody answers at first; later it is asked again and again";
 
 /// The flags of `darkroom top`.
 #[derive(Debug, clap::Args)]

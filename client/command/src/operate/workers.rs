@@ -11,7 +11,7 @@ use super::table::{Column, Table};
 /// Digits of a revision that tell it from others.
 const DIGITS: usize = 8;
 /// Characters of a full batch.
-const BAR: usize = 10;
+const BAR: usize = 6;
 
 /// A column, and what it says of a worker.
 type Field = (Column, fn(&StageWorker) -> String);
@@ -21,9 +21,9 @@ const ADDRESS: Field = (Column::words("ADDRESS", 9), |worker| worker.address.tri
 const STATE: Field = (Column::words("STATE", 10), |worker| coloured(&worker.state));
 const RUN: Field = (Column::numbers("RUN", 8), running);
 const WAIT: Field = (Column::numbers("WAIT", 7), |worker| of_load(worker, |load| load.waiting.to_string()));
-const BATCH: Field = (Column::words("BATCH", 5), |worker| of_load(worker, bar));
-const STEP: Field = (Column::numbers("STEP", 6), |worker| of_load(worker, step));
-const LEFT: Field = (Column::numbers("LEFT", 6), |worker| of_load(worker, |load| told_seconds(load.remaining_seconds)));
+const BATCH: Field = (Column::words("BATCH", 6), |worker| of_load(worker, bar));
+const STEP: Field = (Column::numbers("STEP", 4), |worker| of_load(worker, step));
+const LEFT: Field = (Column::numbers("LEFT", 3), |worker| of_load(worker, |load| told_seconds(load.remaining_seconds)));
 const MODEL: Field = (Column::words("MODEL", 6), |worker| worker.model.clone());
 const REVISION: Field = (Column::words("REVISION", 5), |worker| worker.revision.chars().take(DIGITS).collect());
 const TYPE: Field = (Column::words("TYPE", 4), |worker| worker.precision.clone());
@@ -192,10 +192,10 @@ pub(super) mod tests {
         assert_eq!(
             lines,
             [
-                "STAGE     ADDRESS         STATE        RUN  WAIT  BATCH                 STEP  LEFT    SEEN",
-                "vae       127.0.0.1:7003  ready          2                                        0.25 s",
-                "denoiser  127.0.0.1:7003  draining       3     1  [||||||||  ]  75 %  0.031 s  12 s  0.25 s",
-                "denoiser  127.0.0.1:7003  unreachable                                             0.25 s",
+                "STAGE     ADDRESS         STATE        RUN  WAIT  BATCH              STEP  LEFT    SEEN",
+                "vae       127.0.0.1:7003  ready          2                                       0.25 s",
+                "denoiser  127.0.0.1:7003  draining       3     1  [||||| ]  75 %  0.031 s  12 s  0.25 s",
+                "denoiser  127.0.0.1:7003  unreachable                                            0.25 s",
             ]
         );
         assert!(who(&workers).lines(None)[1].contains("01234567  bf16  cpu     0.1.0"));

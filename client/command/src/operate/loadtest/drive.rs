@@ -74,9 +74,13 @@ async fn open(rate: f64, asking: &Arc<Asking>, tally: &Arc<Tally>, running: &mut
     }
     // The last arrival may lie well before the end of the time.
     match tally.begun().checked_add(duration) {
-        Some(end) if load.requests.is_none() => wait(end, running).await,
-        _ => Ok(()),
+        Some(end) if load.requests.is_none() => {
+            wait(end, running).await?;
+            tally.over(duration);
+        }
+        _ => {}
     }
+    Ok(())
 }
 
 /// Until `due`, letting go of what ends meanwhile.

@@ -44,9 +44,10 @@ pub(crate) struct Flags {
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]
+#[command(group(clap::ArgGroup::new("kind").args(["rate", "concurrency"]).required(true)))]
 pub(super) struct LoadFlags {
     /// Open load: requests a minute, above 0 to 600000, whatever becomes of those before.
-    #[arg(long, value_name = "N", value_parser = rate, required_unless_present = "concurrency", conflicts_with = "concurrency")]
+    #[arg(long, value_name = "N", value_parser = rate)]
     pub(super) rate: Option<f64>,
     /// How they come: each by itself at random, or equally far apart.
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Shape::Poisson, conflicts_with = "concurrency")]

@@ -106,14 +106,10 @@ impl fmt::Display for Report<'_> {
             (None, rate) => format!("{} arrivals, {} a minute", self.arrivals(), rate.unwrap_or_default()),
         };
         let Asking { version, model, .. } = asking;
-        writeln!(
-            f,
-            "{model} by darkroom {version} at {}: {how}, seed {}",
-            asking.flags().server.server,
-            asking.seed()
-        )?;
+        writeln!(f, "darkroom {version} at {}, model {model}", asking.flags().server.server)?;
+        writeln!(f, "{how}, seed {}", asking.seed())?;
         let end = if *interrupted { ", interrupted" } else { "" };
-        writeln!(f, "{} in all, requests for {}{end}", told(figures.lasted), told(figures.sending))?;
+        writeln!(f, "requests for {}, {} in all{end}", told(figures.sending), told(figures.lasted))?;
 
         let (refused, failed) = (figures.refused(), figures.failed());
         write!(f, "\nrequests  {} offered: {} completed", figures.offered, figures.completed)?;

@@ -40,7 +40,7 @@ pub(super) struct Figures {
     pub(super) text_encoder: Samples,
     pub(super) denoiser: Samples,
     pub(super) vae: Samples,
-    /// From the first request that was due to the last, and to the last answer.
+    /// How long requests came, and from the start to the last answer.
     pub(super) sending: Duration,
     pub(super) lasted: Duration,
 }
@@ -131,6 +131,13 @@ impl Tally {
         figures.offered += 1;
         figures.unsent += 1;
         figures.sending = due.saturating_duration_since(self.begun);
+    }
+
+    /// The time in which requests come is over, whenever the last came.
+    pub(super) fn over(&self, sending: Duration) {
+        let mut figures = self.lock();
+        figures.sending = sending;
+        figures.lasted = figures.lasted.max(sending);
     }
 
     pub(super) fn image(&self) {
