@@ -18,7 +18,7 @@ const PROMPT: &str = "a red circle";
 const STEPS: u32 = 40;
 const SEED: u64 = 7;
 
-async fn clocks(denoisers: u16, queue_limit: u32, base: f64) -> anyhow::Result<ClockFleet> {
+pub(crate) async fn clocks(denoisers: u16, queue_limit: u32, base: f64) -> anyhow::Result<ClockFleet> {
     let facts = Facts {
         pace: Pace { base, per_pixel: 0.0 },
         batch: 2,
@@ -30,9 +30,18 @@ async fn clocks(denoisers: u16, queue_limit: u32, base: f64) -> anyhow::Result<C
     ClockFleet::start(&Plan { facts, denoisers, text_encoders: 1, vaes: 1, first_port: 0 }).await
 }
 
-async fn orchestrator(fleet: &ClockFleet) -> anyhow::Result<(ServiceHandle, Client)> {
+/// An orchestrator of the clocks that has found them all, and a client of it.
+pub(crate) async fn orchestrator(fleet: &ClockFleet) -> anyhow::Result<(ServiceHandle, Client)> {
+    orchestrator_with(fleet, |_| ()).await
+}
+
+/// The same with other settings.
+pub(crate) async fn orchestrator_with(
+    fleet: &ClockFleet,
+    change: impl FnOnce(&mut darkroom_orchestrator::Config),
+) -> anyhow::Result<(ServiceHandle, Client)> {
     let texts = |addresses: &[std::net::SocketAddr]| addresses.iter().map(ToString::to_string).collect();
-    let config = darkroom_orchestrator::Config {
+    let mut config = darkroom_orchestrator::Config {
         server: ServerConfig::on_port(0),
         text_encoders: texts(&fleet.addresses.text_encoders),
         denoisers: texts(&fleet.addresses.denoisers),
@@ -40,6 +49,7 @@ async fn orchestrator(fleet: &ClockFleet) -> anyhow::Result<(ServiceHandle, Clie
         check_interval_ms: 50,
         ..Default::default()
     };
+    change(&mut config);
     let handle = darkroom_orchestrator::start(config).await?;
     wait::within("readiness of the orchestrator", handle.ready()).await?;
     let client = Client::connect(handle.grpc_addr.to_string()).await?;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use darkroom_client::load::Poisson;
 use darkroom_proto::v1::Priority;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -112,9 +113,9 @@ impl Draw {
 
 /// A Poisson process of rate `most` of which each point stays with the chance that `keep` gives it.
 fn thinned(rng: &mut StdRng, end: f64, most: f64, keep: impl Fn(f64) -> f64) -> Vec<f64> {
-    let (mut at, mut times) = (0.0, Vec::new());
+    let (mut process, mut times) = (Poisson::new(most), Vec::new());
     loop {
-        at -= (1.0 - rng.random::<f64>()).ln() / most;
+        let at = process.next(rng);
         if at.is_nan() || at >= end {
             return times;
         }

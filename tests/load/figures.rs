@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use darkroom_client::load::Percentiles;
 use darkroom_service_kit::status::code_name;
 use serde::{Deserialize, Serialize};
 
 use super::fairness::Fairness;
 use super::outcome::{End, Outcome};
-use super::percentiles::Percentiles;
 use super::usage::Usage;
 
 /// What is measured: the first seconds do not count, and neither does what is done after the last arrival.

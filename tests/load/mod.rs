@@ -11,6 +11,5 @@ pub mod fairness;
 pub mod figures;
 pub mod files;
 pub mod outcome;
-pub mod percentiles;
 pub mod report;
 pub mod usage;

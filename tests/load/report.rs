@@ -2,8 +2,9 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use darkroom_client::load::Percentiles;
+
 use super::figures::{Figures, Spread};
-use super::percentiles::Percentiles;
 
 const MIB: f64 = (1 << 20) as f64;
 

@@ -75,6 +75,12 @@ impl Processes {
         Ok(Client::connect(self.orchestrator_addresses.grpc.to_string()).await?)
     }
 
+    /// Where the orchestrator takes requests.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.orchestrator_addresses.grpc
+    }
+
     /// The n-th process of a stage.
     ///
     /// # Errors

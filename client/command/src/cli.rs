@@ -52,6 +52,9 @@ pub(crate) enum Command {
     #[command(after_help = EXIT_CODES, after_long_help = concat_help())]
     Sweep(Box<txt2img::Sweep>),
 
+    #[command(flatten)]
+    Operate(crate::operate::Command),
+
     /// Run the whole fleet on this machine, a process for each service, until interrupted.
     ///
     /// Prints one line with the addresses when all services are ready. Ctrl-C or SIGTERM lets running requests finish, then

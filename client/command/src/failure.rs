@@ -15,6 +15,10 @@ pub(crate) enum Failure {
     Usage(String),
     /// The server's or the connection's error. Exit code 2 when a setting was refused, else 1.
     Client(Error),
+    /// The server answers, and its fleet cannot serve. Exit code 3.
+    NotReady(String),
+    /// The server does not answer. Exit code 4.
+    NoAnswer(Error),
     /// Ctrl-C or SIGTERM. Exit code 130.
     Interrupted,
 }
@@ -42,6 +46,8 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::Client(error) if error.code() == Code::InvalidArgument => 2,
             Self::Failed(_) | Self::Client(_) => 1,
+            Self::NotReady(_) => 3,
+            Self::NoAnswer(_) => 4,
             Self::Interrupted => interrupt::EXIT_CODE,
         }
     }
@@ -51,8 +57,8 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(error) => write!(f, "{error:#}"),
-            Self::Usage(message) => f.write_str(message),
-            Self::Client(error) => f.write_str(&describe(error)),
+            Self::Usage(message) | Self::NotReady(message) => f.write_str(message),
+            Self::Client(error) | Self::NoAnswer(error) => f.write_str(&describe(error)),
             Self::Interrupted => f.write_str("interrupted"),
         }
     }
@@ -127,6 +133,8 @@ mod tests {
     fn each_end_has_its_exit_code() {
         assert_eq!(Failure::Usage(String::new()).exit_code(), 2);
         assert_eq!(Failure::Failed(anyhow::anyhow!("x")).exit_code(), 1);
+        assert_eq!(Failure::NotReady(String::new()).exit_code(), 3);
+        assert_eq!(Failure::NoAnswer(Error::Contract(String::new())).exit_code(), 4);
         assert_eq!(Failure::Interrupted.exit_code(), 130);
     }
 }

@@ -9,6 +9,9 @@ mod cli;
 mod failure;
 mod interrupt;
 mod key;
+mod operate;
+mod runtime;
+mod server;
 #[cfg(feature = "local")]
 mod service;
 mod txt2img;
@@ -20,7 +23,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use cli::{Cli, Command};
-use failure::Failure;
+use runtime::block_on;
 use txt2img::Recipe;
 
 fn main() -> ExitCode {
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Command::Inpaint(flags) => flags.into_parts().and_then(|parts| block_on(txt2img::run(parts))),
         Command::Sweep(flags) => flags.into_parts().and_then(|parts| block_on(txt2img::run(parts))),
         Command::Key(flags) => key::run(&flags),
+        Command::Operate(command) => block_on(command.run()),
         #[cfg(feature = "local")]
         Command::Bench(flags) => bench::run(flags),
         #[cfg(feature = "local")]
@@ -51,12 +55,4 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
-}
-
-fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(work);
-    // An evaluation that nobody waits for any more must not hold up the exit.
-    runtime.shutdown_background();
-    outcome
 }

@@ -23,15 +23,16 @@ use darkroom_client::Client;
 
 use crate::failure::{self, Failure};
 use crate::interrupt::Interrupts;
-pub(crate) use flags::Flags;
+use crate::server;
 #[cfg(feature = "local")]
-pub(crate) use flags::{Precision, side};
+pub(crate) use flags::Precision;
+pub(crate) use flags::{Flags, Format, PromptFlags, scale, side};
 pub(crate) use init::{Img2img, Inpaint, Recipe};
+pub(crate) use jobs::prompts;
 use outdir::OutDir;
 pub(crate) use report::JSON_EVENTS;
 use report::Report;
-#[cfg(feature = "local")]
-pub(crate) use report::print;
+pub(crate) use report::{code_name, print};
 use session::Session;
 pub(crate) use sweep::Sweep;
 
@@ -99,11 +100,7 @@ impl Server {
 }
 
 async fn connect(address: &str, flags: &Flags) -> Result<Client, Failure> {
-    let builder = match &flags.compute.api_key {
-        Some(key) => Client::builder().api_key(key)?,
-        None => Client::builder(),
-    };
-    Ok(builder.connect(address).await?)
+    Ok(server::connect(address, flags.compute.api_key.as_deref()).await?)
 }
 
 /// A warning on standard error, named as the flag that it is about.

@@ -77,7 +77,7 @@ impl Client {
         Ok(response.models.into_iter().map(Model::from).collect())
     }
 
-    /// The server's version, queue and stages.
+    /// The server's version, queue, counters and stages, and whether it can serve. It answers when it cannot, too.
     ///
     /// # Errors
     /// Only those of the connection.

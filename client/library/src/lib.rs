@@ -31,6 +31,8 @@ mod client;
 mod error;
 mod event;
 mod generation;
+#[cfg(feature = "load")]
+pub mod load;
 mod request;
 mod server;
 mod tls;
@@ -45,7 +47,7 @@ pub use event::{
 };
 pub use generation::Generation;
 pub use request::{GenerateRequest, OutputFormat, Priority, PromptSyntax, Rng, StrengthWay};
-pub use server::{Defaults, Model, ServerInfo, StageWorker};
+pub use server::{Defaults, DenoiserLoad, Model, ServerInfo, StageWorker, Totals};
 pub use tls::Tls;
 pub use trace_context::TraceContext;
 

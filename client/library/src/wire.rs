@@ -12,7 +12,7 @@ use crate::event::{
     StageSeconds, Step, Variation, Warning,
 };
 use crate::request::{PromptSyntax, Rng};
-use crate::server::{Defaults, Model, ServerInfo, StageWorker};
+use crate::server::{Defaults, DenoiserLoad, Model, ServerInfo, StageWorker, Totals};
 
 /// `None`: an event of a newer contract, which an older client passes over.
 pub(crate) fn event(message: v1::GenerateEvent) -> Option<Result<Event, Error>> {
@@ -180,8 +180,20 @@ impl From<v1::GetServerInfoResponse> for ServerInfo {
     fn from(message: v1::GetServerInfoResponse) -> Self {
         Self {
             version: message.version,
+            ready: message.ready,
+            problem: message.problem,
+            uptime: seconds(message.uptime_seconds),
             queue_depth: message.queue_depth,
             queue_limit: message.queue_limit,
+            running_requests: message.running_requests,
+            queued_work_seconds: message.queued_work_seconds,
+            totals: Totals {
+                admitted_requests: message.admitted_requests_total,
+                refused_requests: message.refused_requests_total,
+                images: message.images_total,
+                failed_images: message.failed_images_total,
+                steps: message.steps_total,
+            },
             workers: message.workers.into_iter().map(StageWorker::from).collect(),
         }
     }
@@ -193,6 +205,7 @@ impl From<v1::StageWorker> for StageWorker {
             stage: message.stage,
             address: message.address,
             ready: message.ready,
+            state: message.state,
             model: message.model,
             revision: message.revision,
             precision: message.precision,
@@ -200,6 +213,28 @@ impl From<v1::StageWorker> for StageWorker {
             version: message.version,
             problem: message.problem,
             served_model: message.served_model,
+            seen: message.seen_seconds_ago.map(seconds),
+            calls: message.calls,
+            load: message.load.map(DenoiserLoad::from),
         }
     }
+}
+
+impl From<v1::DenoiserLoad> for DenoiserLoad {
+    fn from(message: v1::DenoiserLoad) -> Self {
+        Self {
+            running: message.running,
+            waiting: message.waiting,
+            remaining_evaluations: message.remaining_evaluations,
+            remaining_seconds: message.remaining_seconds,
+            step_seconds: message.step_seconds,
+            running_pixels: message.running_pixels,
+            batch_pixels: message.batch_pixels,
+        }
+    }
+}
+
+/// What is no time counts as none.
+fn seconds(number: f64) -> Duration {
+    Duration::try_from_secs_f64(number).unwrap_or_default()
 }

@@ -123,6 +123,7 @@ impl denoiser_server::Denoiser for DenoiserService {
             draining: load.draining,
             picture_seconds: evaluation(|_| GUIDED),
             batch_seconds: evaluation(DenoiserFacts::batch_rows),
+            running_pixels: load.running_pixels as u64,
         }))
     }
 }

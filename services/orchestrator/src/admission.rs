@@ -19,6 +19,18 @@ const SPARSE: u32 = 20;
 /// Weight of the newest request in the time that requests need besides denoising.
 const SMOOTHING: f64 = 0.2;
 
+/// How much there is to do, at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Backlog {
+    /// Requests that wait for their first slot, and how many may.
+    pub(crate) waiting: usize,
+    pub(crate) limit: usize,
+    /// Requests that have begun.
+    pub(crate) running: usize,
+    /// Seconds that one denoiser needs for all of it.
+    pub(crate) work_seconds: f64,
+}
+
 /// The scheduler with the tasks that wait on it.
 pub(crate) struct Admission {
     inner: Mutex<Inner>,
@@ -90,14 +102,15 @@ impl Admission {
         inner.besides = if inner.besides == 0.0 { took } else { inner.besides + SMOOTHING * (took - inner.besides) };
     }
 
-    /// Requests that wait.
-    pub(crate) fn depth(&self) -> usize {
-        self.lock().scheduler.depth()
-    }
-
-    /// Requests that may, in all queues.
-    pub(crate) fn limit(&self) -> usize {
-        self.places.limit()
+    /// How much there is to do, and how many requests may wait in all queues.
+    pub(crate) fn backlog(&self) -> Backlog {
+        let Inner { scheduler, waiting: senders, .. } = &*self.lock();
+        Backlog {
+            waiting: scheduler.depth(),
+            limit: self.places.limit(),
+            running: senders.len().saturating_sub(scheduler.depth()),
+            work_seconds: scheduler.work_seconds(),
+        }
     }
 
     /// Keeps the standings of those who wait up to date, for as long as it is polled: soon after each change, and the more

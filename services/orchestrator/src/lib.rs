@@ -17,6 +17,7 @@
 //! own the streams from the stages.
 
 mod admission;
+mod answers;
 mod audit;
 mod clients;
 mod config;
@@ -45,6 +46,7 @@ mod selection;
 mod service;
 mod stages;
 mod start;
+mod totals;
 mod trace;
 mod validate;
 

@@ -119,6 +119,11 @@ impl Line {
         Ok(Self { name, stages, admission, generator, metrics, seen: Mutex::default() })
     }
 
+    /// What is counted of it.
+    pub(crate) fn metrics(&self) -> &OrchestratorMetrics {
+        &self.metrics
+    }
+
     /// The model that was served last; `None` before the first.
     pub(crate) fn seen(&self) -> Option<Arc<Model>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()

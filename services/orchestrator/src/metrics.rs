@@ -15,6 +15,7 @@ use crate::scheduler::Scheduler;
 use crate::selection::Identity;
 use crate::stages::Stage;
 use crate::stages::fault::Fault;
+use crate::totals::Total;
 
 /// What a worker can be: one that gets work, or why it does not.
 const WORKER_STATES: [&str; 8] =
@@ -34,8 +35,13 @@ pub(crate) struct OrchestratorMetrics {
     queue_depth: Gauge,
     queued_work_seconds: Gauge,
     pub(crate) queue_wait_seconds: Histogram,
-    pub(crate) images_total: Counter,
-    pub(crate) images_failed_total: Counter,
+    pub(crate) images_total: Total,
+    pub(crate) images_failed_total: Total,
+    /// Steps of pictures, each once.
+    pub(crate) steps: Total,
+    /// Requests that were in order.
+    pub(crate) admitted: Total,
+    pub(crate) refused: Total,
     pub(crate) prompt_cache_hits_total: Counter,
     pub(crate) prompt_cache_misses_total: Counter,
     pub(crate) prompt_cache_bytes: Gauge,
@@ -98,8 +104,19 @@ impl OrchestratorMetrics {
                 "Time from a request's arrival to its first slot",
                 &own,
             ),
-            images_total: registry.counter("images_total", "Pictures, or latents, sent to clients", &own),
-            images_failed_total: registry.counter("images_failed_total", "Pictures that could not be made", &own),
+            images_total: Total::shown_as(registry.counter(
+                "images_total",
+                "Pictures, or latents, sent to clients",
+                &own,
+            )),
+            images_failed_total: Total::shown_as(registry.counter(
+                "images_failed_total",
+                "Pictures that could not be made",
+                &own,
+            )),
+            steps: Total::default(),
+            admitted: Total::default(),
+            refused: Total::default(),
             prompt_cache_hits_total: registry.counter(
                 "prompt_cache_hits_total",
                 "Embeddings taken from memory instead of a text encoder",

@@ -5,15 +5,15 @@ use std::time::Instant;
 
 use darkroom_proto::v1::image_generation_server::ImageGeneration;
 use darkroom_proto::v1::{
-    GenerateRequest, GenerationDefaults, GetServerInfoRequest, GetServerInfoResponse, ListModelsRequest,
-    ListModelsResponse, Model as ModelMessage, StageWorker,
+    GenerateRequest, GetServerInfoRequest, GetServerInfoResponse, ListModelsRequest, ListModelsResponse,
 };
 use darkroom_service_kit::trace::SpanLink;
-use darkroom_service_kit::{Peer, Readiness, State, VERSION, deadline};
+use darkroom_service_kit::{Peer, Readiness, State, deadline};
 use tonic::{Code, Request, Response, Status};
 use tracing::{Instrument, Span};
 
 use crate::admission::Place;
+use crate::answers;
 use crate::audit::{Audit, Audited, Entry};
 use crate::clients::{Allowances, Client, Clients, Permit};
 use crate::events::Warning;
@@ -26,7 +26,6 @@ use crate::model::Model;
 use crate::results::Results;
 use crate::running::{Entry as Entered, Listener, Running};
 use crate::scheduler::Work;
-use crate::stages::Worker;
 use crate::stages::calls::refusal;
 use crate::trace;
 use crate::validate::{Limits, validate};
@@ -44,6 +43,7 @@ pub(crate) struct ImageGenerationService {
     pub(crate) metrics: Arc<OrchestratorMetrics>,
     pub(crate) limits: Limits,
     pub(crate) readiness: Readiness,
+    pub(crate) started: Instant,
 }
 
 #[tonic::async_trait]
@@ -63,8 +63,7 @@ impl ImageGeneration for ImageGenerationService {
 
     async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
         self.look("ListModels", &request, || {
-            let models = self.lines.iter().map(|line| listed(line, self.limits)).collect::<Result<_, _>>()?;
-            Ok(ListModelsResponse { models })
+            Ok(ListModelsResponse { models: answers::models(&self.lines, self.limits)? })
         })
     }
 
@@ -73,15 +72,7 @@ impl ImageGeneration for ImageGenerationService {
         request: Request<GetServerInfoRequest>,
     ) -> Result<Response<GetServerInfoResponse>, Status> {
         self.look("GetServerInfo", &request, || {
-            let depth: usize = self.lines.iter().map(|line| line.admission.depth()).sum();
-            // The same for each of them.
-            let limit = self.lines.iter().map(|line| line.admission.limit()).max().unwrap_or_default();
-            Ok(GetServerInfoResponse {
-                version: VERSION.into(),
-                queue_depth: u32::try_from(depth).unwrap_or(u32::MAX),
-                queue_limit: u32::try_from(limit).unwrap_or(u32::MAX),
-                workers: self.lines.iter().flat_map(worker_messages).collect(),
-            })
+            Ok(answers::server(&self.lines, self.readiness.state(), self.started))
         })
     }
 }
@@ -162,6 +153,20 @@ impl ImageGenerationService {
         model: &Model,
         deadline: Option<Instant>,
     ) -> Result<(Permit, Place), Status> {
+        let place = self.place(line, client, job, model, deadline);
+        let total = if place.is_ok() { &line.metrics().admitted } else { &line.metrics().refused };
+        total.increment(1);
+        place
+    }
+
+    fn place(
+        &self,
+        line: &Line,
+        client: Client,
+        job: &Job,
+        model: &Model,
+        deadline: Option<Instant>,
+    ) -> Result<(Permit, Place), Status> {
         if self.readiness.state() == State::Draining {
             return Err(Status::unavailable(
                 "this orchestrator is shutting down and takes no new requests; try another one",
@@ -197,64 +202,4 @@ fn work(job: &Job, model: &Model) -> Work {
         Some(_) => job.scaled_to_last(evaluations(job.steps())).saturating_add(evaluations(job.hires_steps())),
     };
     Work { images: job.num_images, evaluations, pixels: rows * pixels(job.final_size()), priority: job.priority }
-}
-
-/// A line's model. One that cannot be served now is told as it was last, with what it lacks, or with its name alone.
-fn listed(line: &Line, limits: Limits) -> Result<ModelMessage, Status> {
-    let error = match line.stages.model() {
-        Ok(model) => return Ok(model_message(Model::clone(&model), limits)),
-        Err(error) => error,
-    };
-    let Some(name) = &line.name else { return Err(refusal(&error)) };
-    let known = line.seen().map(|model| model_message(Model::clone(&model), limits));
-    Ok(ModelMessage { name: name.clone(), problem: error.to_string(), ..known.unwrap_or_default() })
-}
-
-fn model_message(model: Model, limits: Limits) -> ModelMessage {
-    ModelMessage {
-        name: model.name,
-        defaults: Some(GenerationDefaults {
-            width: model.defaults.width,
-            height: model.defaults.height,
-            guidance_scale: model.defaults.guidance_scale,
-            num_inference_steps: model.defaults.num_inference_steps,
-            sampler: model.defaults.sampler,
-        }),
-        samplers: model.samplers,
-        min_side: model.min_side,
-        max_side: model.max_side.min(limits.max_side),
-        side_multiple: model.side_multiple,
-        max_images: limits.max_images,
-        max_clip_skip: model.max_clip_skip,
-        // The begin and end markers take two positions.
-        max_prompt_tokens: (model.max_tokens - 2) as u32,
-        textual_inversions: model.textual_inversions,
-        loras: model.loras,
-        inpainting: model.inpainting,
-        embedded_guidance: model.embedded_guidance,
-        problem: String::new(),
-    }
-}
-
-fn worker_messages(line: &Line) -> Vec<StageWorker> {
-    let served_model = line.name.clone().unwrap_or_default();
-    let of = |worker: &Arc<Worker>| StageWorker { served_model: served_model.clone(), ..worker_message(worker) };
-    line.stages.workers().iter().map(of).collect()
-}
-
-fn worker_message(worker: &Worker) -> StageWorker {
-    let info = worker.info();
-    let common = info.as_deref().and_then(|info| info.common()).cloned().unwrap_or_default();
-    StageWorker {
-        stage: worker.stage.name().into(),
-        address: worker.address.clone(),
-        ready: worker.state() == "ready",
-        model: common.model,
-        revision: common.revision,
-        precision: common.precision,
-        device: common.device,
-        version: common.version,
-        problem: worker.problem().unwrap_or_default(),
-        served_model: String::new(),
-    }
 }

@@ -1,6 +1,7 @@
 //! Puts the orchestrator together from its configuration.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use darkroom_proto::v1::image_generation_server::ImageGenerationServer;
 use darkroom_service_kit::{Metrics, Server, ServiceHandle};
@@ -58,6 +59,7 @@ pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> a
         audit,
         metrics: Arc::clone(&metrics),
         readiness: server.readiness(),
+        started: Instant::now(),
         limits: Limits { max_images: config.max_images, max_side: config.max_side },
     };
     let service = ImageGenerationServer::new(service)

@@ -1,10 +1,11 @@
 //! What the orchestrator adds: the time of a request less what its worker's clock counted, and less what the same is without an
 //! orchestrator, which is the generator's, the wire's and the timers' part.
 
+use darkroom_client::load::Percentiles;
+
 use super::Setting;
 use super::stand::{Clocks, Stand, flags};
 use super::table::{Table, rounded};
-use testkit::load::percentiles::Percentiles;
 
 const STEPS: f64 = 4.0;
 /// Half of what the orchestrator is held to.

@@ -64,6 +64,7 @@ struct Evaluation {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Load {
     pub(super) running: usize,
+    pub(super) running_pixels: usize,
     pub(super) waiting: usize,
     pub(super) remaining_evaluations: u64,
     pub(super) step_seconds: f64,
@@ -145,6 +146,7 @@ impl<L: Listener> Batch<L> {
             running.chain(self.waiting.iter().map(|job| (job.cost, job.evaluations))).collect();
         Load {
             running: self.members.len(),
+            running_pixels: self.slots.used().pixels,
             waiting: self.waiting.len(),
             remaining_evaluations: work.iter().map(|(_, evaluations)| u64::from(*evaluations)).sum(),
             step_seconds: self.step_seconds,

@@ -120,6 +120,7 @@ impl denoiser_server::Denoiser for ClockDenoiser {
             draining: false,
             picture_seconds,
             batch_seconds,
+            running_pixels: load.running_pixels as u64,
         }))
     }
 }

@@ -369,7 +369,7 @@ fn traceparent(text: &str) -> Result<TraceContext, String> {
     TraceContext::new(text).map_err(|error| error.to_string())
 }
 
-fn scale(text: &str) -> Result<f64, String> {
+pub(crate) fn scale(text: &str) -> Result<f64, String> {
     within(text, 50.0)
 }
 

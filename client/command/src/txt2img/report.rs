@@ -181,7 +181,7 @@ fn object(event: &Event, path: Option<&Path>) -> Option<Value> {
 }
 
 /// The code as gRPC's specification writes it: `InvalidArgument` is "INVALID_ARGUMENT".
-fn code_name(code: Code) -> String {
+pub(crate) fn code_name(code: Code) -> String {
     let mut name = String::new();
     for letter in format!("{code:?}").chars() {
         if letter.is_ascii_uppercase() && !name.is_empty() {

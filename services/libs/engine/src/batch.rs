@@ -182,6 +182,7 @@ impl<M: DenoiseModel> Batch<M> {
         let total = evaluations.sum::<usize>();
         self.load.update(|load| {
             load.running = remaining.len();
+            load.running_pixels = self.slots.used().pixels;
             load.remaining_evaluations = total as u64;
             load.soonest_evaluations = soonest;
             load.groups = self.slots.groups();

@@ -12,6 +12,8 @@ use crate::step_times::{SMOOTHING, StepTime, StepTimes};
 pub struct Load {
     /// Requests in the batch.
     pub running: usize,
+    /// Latent pixels of all their rows.
+    pub running_pixels: usize,
     /// Requests that wait for a slot.
     pub waiting: usize,
     /// Evaluations still to do for both together.

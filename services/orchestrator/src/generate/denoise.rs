@@ -145,7 +145,9 @@ impl ImageTask {
             // Where the work rests, nothing is lost by a move.
             let rests = match progress {
                 Progress::Step { step, of, preview } => {
+                    let before = kept.track.done();
                     if kept.track.step(step) {
+                        self.calls.metrics.steps.increment((step - before).into());
                         let (done, work) = pass.weighed(&self.job, step, of);
                         if !slot.progress(done, work) {
                             return Err(status::deadline_exceeded());

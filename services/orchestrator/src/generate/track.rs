@@ -35,6 +35,11 @@ impl Track {
         self.attempt
     }
 
+    /// The last step that any try has done.
+    pub(crate) fn done(&self) -> u32 {
+        self.done
+    }
+
     /// A step is done. Says whether it is news: steps never go back or come twice, however often they are computed.
     pub(crate) fn step(&mut self, step: u32) -> bool {
         let news = step > self.done;

@@ -4,13 +4,15 @@ use std::time::{Duration, Instant};
 
 /// What a worker says of its work.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) struct Load {
-    pub(super) running: u32,
-    pub(super) waiting: u32,
-    pub(super) remaining_evaluations: u64,
+pub(crate) struct Load {
+    pub(crate) running: u32,
+    pub(crate) waiting: u32,
+    pub(crate) remaining_evaluations: u64,
+    /// Latent pixels of all rows in the batch.
+    pub(crate) running_pixels: u64,
     /// 0: nothing was measured yet.
-    pub(super) step_seconds: f64,
-    pub(super) remaining_seconds: f64,
+    pub(crate) step_seconds: f64,
+    pub(crate) remaining_seconds: f64,
     /// Of an evaluation of one guided picture of the default size, and of a full batch; 0: nothing was measured yet.
     pub(super) picture_seconds: f64,
     pub(super) batch_seconds: f64,
@@ -109,6 +111,11 @@ impl Ledger {
     /// What an evaluation of one picture alone and of a full batch takes there; 0 while unmeasured.
     pub(super) fn evaluation_seconds(&self) -> (f64, f64) {
         self.report.map_or((0.0, 0.0), |(load, _)| (load.picture_seconds, load.batch_seconds))
+    }
+
+    /// What it last said.
+    pub(super) fn load(&self) -> Option<Load> {
+        self.report.map(|(load, _)| load)
     }
 
     /// How long its reports have said the same; `None` while it has given none.

@@ -107,6 +107,7 @@ impl From<&GetLoadResponse> for Load {
             running: message.running,
             waiting: message.waiting,
             remaining_evaluations: message.remaining_evaluations,
+            running_pixels: message.running_pixels,
             step_seconds: message.step_seconds,
             remaining_seconds: message.remaining_seconds,
             picture_seconds: message.picture_seconds,

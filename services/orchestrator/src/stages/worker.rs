@@ -56,12 +56,31 @@ struct Known {
     /// Calls that we have running there.
     outstanding: usize,
     last_chosen: u64,
-    /// When it last answered a look.
+    /// When it last answered a look; before the first answer, since when it is looked for.
     seen: Instant,
+    answered: bool,
+    /// What it said of itself when it last took work.
+    said: Option<Arc<Info>>,
     /// Why the chosen model has no place for it.
     unfit: Option<Unfit>,
     /// Its name no longer leads to it.
     retired: bool,
+}
+
+/// A worker as its operator sees it: one moment of all that is known.
+#[derive(Debug)]
+pub(crate) struct Sight {
+    pub(crate) state: &'static str,
+    /// Why it gets no work.
+    pub(crate) problem: Option<String>,
+    /// What it said of itself when it last took work.
+    pub(crate) said: Option<Arc<Info>>,
+    /// Since it last answered a look.
+    pub(crate) seen: Option<Duration>,
+    /// Ours, running there.
+    pub(crate) calls: usize,
+    /// Of a denoiser, as it last said.
+    pub(crate) load: Option<Load>,
 }
 
 impl Known {
@@ -82,6 +101,25 @@ impl Known {
     fn is_draining(&self) -> bool {
         matches!(self.condition, Condition::Away(Away::Draining, _))
     }
+
+    fn problem(&self) -> Option<String> {
+        match &self.condition {
+            Condition::Away(_, why) => Some(why.clone()),
+            Condition::Ready(_) if self.retired => Some("its name no longer leads to it".into()),
+            Condition::Ready(_) => self.unfit.as_ref().map(Unfit::to_string),
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        match (&self.condition, &self.unfit) {
+            (Condition::Away(Away::Unreachable | Away::Silent | Away::Suspected, _), _) => "unreachable",
+            (Condition::Away(Away::Starting, _), _) => "starting",
+            (Condition::Away(Away::Draining, _), _) => "draining",
+            (Condition::Ready(_), _) if self.retired => "retired",
+            (Condition::Ready(_), Some(unfit)) => unfit.state(),
+            (Condition::Ready(_), None) => "ready",
+        }
+    }
 }
 
 impl Worker {
@@ -92,6 +130,8 @@ impl Worker {
             outstanding: 0,
             last_chosen: 0,
             seen: Instant::now(),
+            answered: false,
+            said: None,
             unfit: None,
             retired: false,
         };
@@ -111,24 +151,24 @@ impl Worker {
 
     /// Why it gets no work; `None` while it does.
     pub(crate) fn problem(&self) -> Option<String> {
-        let known = self.known();
-        match &known.condition {
-            Condition::Away(_, why) => Some(why.clone()),
-            Condition::Ready(_) if known.retired => Some("its name no longer leads to it".into()),
-            Condition::Ready(_) => known.unfit.as_ref().map(Unfit::to_string),
-        }
+        self.known().problem()
     }
 
     /// As the `workers` gauge names it.
     pub(crate) fn state(&self) -> &'static str {
+        self.known().state()
+    }
+
+    /// All that its operator wants to know.
+    pub(crate) fn sight(&self, now: Instant) -> Sight {
         let known = self.known();
-        match (&known.condition, &known.unfit) {
-            (Condition::Away(Away::Unreachable | Away::Silent | Away::Suspected, _), _) => "unreachable",
-            (Condition::Away(Away::Starting, _), _) => "starting",
-            (Condition::Away(Away::Draining, _), _) => "draining",
-            (Condition::Ready(_), _) if known.retired => "retired",
-            (Condition::Ready(_), Some(unfit)) => unfit.state(),
-            (Condition::Ready(_), None) => "ready",
+        Sight {
+            state: known.state(),
+            problem: known.problem(),
+            said: known.said.clone(),
+            seen: known.answered.then(|| now.saturating_duration_since(known.seen)),
+            calls: known.outstanding,
+            load: known.ledger.load(),
         }
     }
 
@@ -198,6 +238,7 @@ impl Worker {
     pub(super) fn answered(&self, load: Option<Load>, asked: Instant) {
         let mut known = self.known();
         known.seen = asked;
+        known.answered = true;
         if let Some(load) = load {
             known.ledger.reported(load, asked);
         }
@@ -205,9 +246,10 @@ impl Worker {
 
     /// It takes work. Says whether that is news.
     pub(super) fn set_ready(&self, info: Info) -> bool {
+        let info = Arc::new(info);
         self.turn(|known| match &known.condition {
-            Condition::Ready(said) if **said == info => None,
-            _ => Some(Condition::Ready(Arc::new(info))),
+            Condition::Ready(said) if *said == info => None,
+            _ => Some(Condition::Ready(info)),
         })
     }
 
@@ -296,6 +338,9 @@ impl Worker {
             _ => {}
         }
         let silent = matches!(next, Condition::Away(Away::Silent, _));
+        if let Condition::Ready(info) = &next {
+            known.said = Some(Arc::clone(info));
+        }
         known.condition = next;
         // Told before the lock is let go, so that what is told last is what is so.
         self.silent.send_if_modified(|told| std::mem::replace(told, silent) != silent);

@@ -11,3 +11,4 @@ mod modifying;
 mod pools;
 mod recovery;
 mod refusals;
+mod telling;
