@@ -170,7 +170,8 @@ async fn one_request_is_one_whole_trace_over_four_processes() -> anyhow::Result<
 
     let joined = spans.iter().find(|span| span.attributes.contains_key("darkroom.joined")).expect("a call that joined");
     let request = one.iter().find(|span| span.name == "request").expect("the request");
-    assert_eq!(joined.attributes["darkroom.joined"], "finished");
+    // It may have come before the task of the first had ended.
+    assert!(["running", "finished"].contains(&joined.attributes["darkroom.joined"].as_str()), "{joined:#?}");
     assert_ne!(joined.trace_id, request.trace_id);
     assert_eq!(joined.links, [(request.trace_id.clone(), request.span_id.clone())]);
 

@@ -175,7 +175,8 @@ impl Running {
         let mut inner = self.lock();
         let Some(run) = inner.runs.get_mut(name).filter(|run| run.serial == serial) else { return };
         run.listeners -= 1;
-        if run.listeners > 0 {
+        // What is done is kept by its own task, which ends with this; nothing is left to be stopped.
+        if run.listeners > 0 || run.log.is_whole() {
             return;
         }
         if !(cut_off && run.named) || self.rejoin_grace.is_zero() {
