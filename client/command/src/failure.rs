@@ -41,6 +41,14 @@ impl Failure {
         ExitCode::from(self.exit_code())
     }
 
+    /// What the server or the connection said, if it was they.
+    pub(crate) fn of_server(&self) -> Option<&Error> {
+        match self {
+            Self::Client(error) | Self::NoAnswer(error) => Some(error),
+            _ => None,
+        }
+    }
+
     fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,

@@ -23,7 +23,6 @@ use darkroom_client::Client;
 
 use crate::failure::{self, Failure};
 use crate::interrupt::Interrupts;
-use crate::server;
 #[cfg(feature = "local")]
 pub(crate) use flags::Precision;
 pub(crate) use flags::{Flags, Format, PromptFlags, scale, side};
@@ -100,7 +99,7 @@ impl Server {
 }
 
 async fn connect(address: &str, flags: &Flags) -> Result<Client, Failure> {
-    Ok(server::connect(address, flags.compute.api_key.as_deref()).await?)
+    flags.compute.credentials.connect(address).await
 }
 
 /// A warning on standard error, named as the flag that it is about.

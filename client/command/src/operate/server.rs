@@ -3,20 +3,23 @@
 use darkroom_client::{Client, Code, Error};
 
 use crate::failure::Failure;
+use crate::server::Credentials;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ServerFlags {
     /// The fleet's orchestrator.
     #[arg(long, value_name = "URI", env = "DARKROOM_SERVER", default_value = "http://127.0.0.1:7000")]
     pub(super) server: String,
-    /// The key by which the server knows you, if it gave you one. Better in the environment: others see a command's flags.
-    #[arg(long, value_name = "KEY", env = "DARKROOM_API_KEY", hide_env_values = true)]
-    pub(super) api_key: Option<String>,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 impl ServerFlags {
-    pub(super) async fn connect(&self) -> Result<Client, Error> {
-        crate::server::connect(&self.server, self.api_key.as_deref()).await
+    pub(super) async fn connect(&self) -> Result<Client, Failure> {
+        self.credentials.connect(&self.server).await.map_err(|failure| match failure {
+            Failure::Client(error) => self.failure(error),
+            other => other,
+        })
     }
 
     /// An error of a call to the server, which may be that nobody answers.

@@ -74,14 +74,17 @@ pub(crate) struct Flags {
 /// Prints the fleet's state. What it means is the exit code.
 pub(super) async fn run(flags: Flags) -> Result<(), Failure> {
     let Flags { server, json } = flags;
-    let answer = async { server.connect().await?.server_info().await };
-    let info = match answer.await {
+    let answer = match server.connect().await {
+        Ok(client) => client.server_info().await.map_err(|error| server.failure(error)),
+        Err(failure) => Err(failure),
+    };
+    let info = match answer {
         Ok(info) => info,
-        Err(error) => {
-            if json {
-                print(report::no_answer(&server.server, &error))?;
+        Err(failure) => {
+            if let Some(error) = failure.of_server().filter(|_| json) {
+                print(report::no_answer(&server.server, error))?;
             }
-            return Err(server.failure(error));
+            return Err(failure);
         }
     };
     if json {

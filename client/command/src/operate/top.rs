@@ -70,7 +70,7 @@ pub(super) async fn run(flags: Flags) -> Result<(), Failure> {
 
 async fn watch(flags: &Flags) -> Result<(), Failure> {
     let server = &flags.server;
-    let client = server.connect().await.map_err(|error| server.failure(error))?;
+    let client = server.connect().await?;
     let mut frame = Frame::new(&server.server, client.server_info().await.map_err(|error| server.failure(error))?);
     let mut screen = Screen::open()?;
     let mut looks = interval(flags.interval);

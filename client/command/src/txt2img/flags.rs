@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use darkroom_client::{OutputFormat, TraceContext};
 
 use crate::failure::Failure;
+use crate::server::Credentials;
 use crate::txt2img::reference::ReferenceFlags;
 
 /// A thin client computes nothing: its `--help` leaves out what says how. Given all the same, these flags are refused by name.
@@ -144,9 +145,8 @@ pub(crate) struct ComputeFlags {
     /// A Darkroom server, such as http://127.0.0.1:7000. Without it all services run inside this process.
     #[arg(long, value_name = "URI", env = "DARKROOM_SERVER")]
     pub(crate) server: Option<String>,
-    /// The key by which the server knows you, if it gave you one. Better in the environment: others see a command's flags.
-    #[arg(long, value_name = "KEY", env = "DARKROOM_API_KEY", hide_env_values = true)]
-    pub(crate) api_key: Option<String>,
+    #[command(flatten)]
+    pub(crate) credentials: Credentials,
     /// Your own span, which the server's become children of if it traces: 00-TRACE_ID-SPAN_ID-FLAGS (W3C Trace Context).
     #[arg(long, value_name = "SPAN", env = "TRACEPARENT", value_parser = traceparent)]
     pub(crate) traceparent: Option<TraceContext>,

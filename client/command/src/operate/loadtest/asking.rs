@@ -28,7 +28,7 @@ impl Asking {
     /// Opens all connections, and refuses what the server would refuse of every request.
     pub(super) async fn connect(flags: Flags, prompts: Vec<String>, seed: u64) -> Result<Self, Failure> {
         let server = &flags.server;
-        let first = server.connect().await.map_err(|error| server.failure(error))?;
+        let first = server.connect().await?;
         let info = first.server_info().await.map_err(|error| server.failure(error))?;
         if !info.ready {
             return Err(Failure::NotReady(format!("the fleet cannot serve: {}", info.problem)));
