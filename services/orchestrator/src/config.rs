@@ -12,6 +12,9 @@ use crate::running::Keeping;
 use crate::scheduler;
 use crate::stages::silence::Patience;
 
+/// Rows times latent pixels of one step that `assumed_step_seconds` speaks of: 512×512 pixels with guidance.
+const ASSUMED_WORK: f64 = 2.0 * 64.0 * 64.0;
+
 /// All settings, with their defaults: one worker a stage on this machine's usual ports.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize)]
 pub struct Config {
@@ -175,6 +178,11 @@ impl Config {
             time: time(self.queue_seconds),
             ageing: time(self.ageing_seconds),
         }
+    }
+
+    /// Seconds that an evaluation is taken to last for each latent pixel, until one was measured.
+    pub(crate) fn assumed_pixel_seconds(&self) -> f64 {
+        self.assumed_step_seconds / ASSUMED_WORK
     }
 
     /// Who may ask.

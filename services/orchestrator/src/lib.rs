@@ -1,7 +1,7 @@
 //! The orchestrator: takes requests for pictures, queues them, and drives the text encoders, denoisers and VAEs.
 //!
 //! - `service` is the gRPC edge; `validate` turns a request into a checked `Job`, `events` turns progress into messages.
-//! - `clients` says who asks; `scheduler` decides who is let in and who is next, as a plain struct; `admission` hands its decisions
+//! - `clients` says who asks; `estimate` what a request costs while no model is there to check it against; `scheduler` decides who is let in and who is next, as a plain struct; `admission` hands its decisions
 //!   to tasks as guards.
 //! - `stages` knows the workers: who is there, who is ready, who is least busy; `selection` says which of them serve together, and
 //!   `stages::calls` speaks to them, again and elsewhere if need be.
@@ -17,6 +17,7 @@ mod admission;
 mod clients;
 mod config;
 mod embedding_cache;
+mod estimate;
 mod events;
 mod finished;
 #[cfg(feature = "fuzzing")]
@@ -37,6 +38,8 @@ mod running;
 mod scheduler;
 mod selection;
 mod service;
+#[doc(hidden)]
+pub mod simulation;
 mod stages;
 mod start;
 mod validate;

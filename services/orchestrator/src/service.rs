@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 
 use crate::admission::{Admission, Place};
 use crate::clients::{Client, Clients};
+use crate::estimate::estimate;
 use crate::events::Warning;
 use crate::generate::{self, Generator};
 use crate::inputs::{Files, Inputs};
@@ -22,7 +23,7 @@ use crate::results::Results;
 use crate::running::{Entry, Listener, Running};
 use crate::scheduler::Work;
 use crate::stages::calls::refusal;
-use crate::stages::{Stages, Worker};
+use crate::stages::{StageError, Stages, Worker};
 use crate::validate::{Limits, validate};
 
 /// The public service.
@@ -53,7 +54,7 @@ impl ImageGeneration for ImageGenerationService {
         {
             return Ok(Response::new(listener));
         }
-        let model = self.stages.model_within(self.generator.no_worker_wait).await.map_err(|error| refusal(&error))?;
+        let model = self.model(&client, &content).await?;
         let files = files?;
         let init_size = files.as_ref().map(Files::size);
         let job = validate(content.clone(), &model, self.limits, init_size, rand::random)?;
@@ -64,7 +65,7 @@ impl ImageGeneration for ImageGenerationService {
         };
         let warnings = lowered(job.priority, client.max_priority).into_iter().chain(unheard(&job, &model)).collect();
         let identity = Arc::clone(&client.identity);
-        let place = self.admit(client, &job, &model, deadline).inspect_err(|status| name.log().fail(status.clone()))?;
+        let place = self.admit(client, &job, &model, arrived, deadline).inspect_err(|status| name.log().fail(status.clone()))?;
         let pictures = self.inputs.decode(files, &job, &identity).await;
         let pictures = pictures.inspect_err(|status| name.log().fail(status.clone()))?;
         tracing::info!(request_id = %job.request_id, images = job.num_images, "admitted");
@@ -95,15 +96,35 @@ impl ImageGeneration for ImageGenerationService {
 }
 
 impl ImageGenerationService {
+    /// The model that is served. Who has to wait for one is work meanwhile: that is what denoisers are started for.
+    async fn model(&self, client: &Client, content: &GenerateRequest) -> Result<Arc<Model>, Status> {
+        let patience = self.generator.no_worker_wait;
+        match self.stages.model() {
+            Err(StageError::Away { .. }) if !patience.is_zero() => {}
+            settled => return settled.map_err(|error| refusal(&error)),
+        }
+        let work = estimate(content, self.stages.last_model().as_deref(), self.limits);
+        let _place = self.admission.enter_early(client, work).map_err(Status::from)?;
+        self.stages.model_within(patience).await.map_err(|error| refusal(&error))
+    }
+
     /// A place in the queue for a request that is new here.
-    fn admit(&self, client: Client, job: &Job, model: &Model, deadline: Option<Instant>) -> Result<Place, Status> {
+    fn admit(
+        &self,
+        client: Client,
+        job: &Job,
+        model: &Model,
+        arrived: Instant,
+        deadline: Option<Instant>,
+    ) -> Result<Place, Status> {
         if self.readiness.state() == State::Draining {
             return Err(Status::unavailable(
                 "this orchestrator is shutting down and takes no new requests; try another one",
             ));
         }
         self.results.room(&client.identity)?;
-        self.admission.enter(client, work(job, model), deadline, job.output != Output::Latents).map_err(Status::from)
+        let decoded = job.output != Output::Latents;
+        self.admission.enter(client, work(job, model), arrived, deadline, decoded).map_err(Status::from)
     }
 }
 

@@ -19,19 +19,18 @@ use crate::results::Results;
 use crate::running::Running;
 use crate::scheduler::Scheduler;
 use crate::service::ImageGenerationService;
-use crate::stages::Stages;
+use crate::stages::{Stage, StageError, Stages};
 use crate::stages::calls::Calls;
 use crate::stages::discovery::{Resolver, SystemResolver};
 use crate::validate::Limits;
 
 const SERVICE: &str = "orchestrator";
-/// Rows times latent pixels of one step that `assumed_step_seconds` speaks of: 512×512 pixels with guidance.
-const ASSUMED_WORK: f64 = 2.0 * 64.0 * 64.0;
 
 /// Binds the ports, starts to look for the workers and serves.
 ///
 /// The orchestrator is *live* at once and *ready* when each stage has a ready worker and their models fit: only then can it keep
-/// what its readiness promises. Calls are answered before that too, with what is missing.
+/// what its readiness promises. Calls are answered before that too, with what is missing. Where requests wait for workers, denoisers alone
+/// may be missing: requests must reach it, or nobody would start one.
 ///
 /// # Errors
 /// When a port cannot be bound, or an address in the configuration is none.
@@ -47,11 +46,12 @@ pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> a
     let stopped = server.stopped();
     let stages = Stages::new(&config, Arc::clone(&metrics), stopped.clone())?;
     let clients = config.clients()?;
-    let scheduler = Scheduler::new(config.scheduling(), config.assumed_step_seconds / ASSUMED_WORK, Instant::now());
+    let scheduler = Scheduler::new(config.scheduling(), config.assumed_pixel_seconds(), Instant::now());
     let admission = Admission::new(scheduler, Arc::clone(&metrics));
 
     stages.watch(&resolver, config.resolve_interval());
-    let following = follow(Arc::clone(&stages), Arc::clone(&admission), server.readiness(), Arc::clone(&metrics));
+    let waits = !config.no_worker_wait().is_zero();
+    let following = follow(Arc::clone(&stages), Arc::clone(&admission), server.readiness(), waits, Arc::clone(&metrics));
     tokio::spawn(until(stopped.clone(), following));
     tokio::spawn(until(stopped, Arc::clone(&admission).forecast()));
 
@@ -83,11 +83,12 @@ pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> a
     server.service(service).serve()
 }
 
-/// Keeps the scheduler, readiness and the model's gauge in step with the workers.
+/// Keeps the scheduler, readiness and the model's gauge in step with the workers. `waits`: requests wait for workers that are away.
 async fn follow(
     stages: Arc<Stages>,
     admission: Arc<Admission>,
     readiness: Readiness,
+    waits: bool,
     metrics: Arc<OrchestratorMetrics>,
 ) {
     let mut states = stages.subscribe();
@@ -103,6 +104,7 @@ async fn follow(
                 }
                 readiness.set_ready();
             }
+            Err(StageError::Away { stage: Stage::Denoiser, .. }) if waits => readiness.set_ready(),
             Err(error) => readiness.set_waiting(error.to_string()),
         }
         if states.changed().await.is_err() {
