@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use crate::clients::Client;
 use crate::metrics::OrchestratorMetrics;
 use crate::places::Places;
-use crate::scheduler::{Arrival, Refusal, Scheduler, SlotId, Standing, Standings, Ticket, Work, WorkerSpeed};
+use crate::scheduler::{Arrival, Early, Refusal, Scheduler, SlotId, Standing, Standings, Ticket, Work, WorkerSpeed};
 
 /// Pauses between two forecasts: at least this, and so many times as long as one took.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -59,7 +59,18 @@ impl Admission {
         Arc::new(Self { inner: Mutex::new(inner), changed, standings, places, metrics })
     }
 
-    /// A place in the queue; `decoded` says that pictures are wanted, not latents.
+    /// Counts a request as work while it waits for any worker at all; `work` is an estimate.
+    ///
+    /// # Errors
+    /// [`Refusal`], with what the client can do about it.
+    pub(crate) fn enter_early(self: &Arc<Self>, client: &Client, work: Work) -> Result<EarlyPlace, Refusal> {
+        let mut inner = self.lock();
+        let early = inner.scheduler.enter_early(client, work, Instant::now())?;
+        self.metrics.queue(&inner.scheduler);
+        Ok(EarlyPlace { admission: Arc::clone(self), early })
+    }
+
+    /// A place in the queue for a request that came at `arrived`; `decoded` says that pictures are wanted, not latents.
     ///
     /// # Errors
     /// [`Refusal`], with what the client can do about it.
@@ -67,6 +78,7 @@ impl Admission {
         self: &Arc<Self>,
         client: Client,
         work: Work,
+        arrived: Instant,
         deadline: Option<Instant>,
         decoded: bool,
     ) -> Result<Place, Refusal> {
@@ -75,10 +87,12 @@ impl Admission {
             let mut inner = self.lock();
             let besides = Some(inner.besides).filter(|_| decoded).unwrap_or_default();
             let besides = Duration::try_from_secs_f64(besides).unwrap_or_default();
-            let arrival = Arrival { client, work, deadline, besides };
+            let now = Instant::now();
+            let waited = now.saturating_duration_since(arrived);
+            let arrival = Arrival { client, work, deadline, besides, waited };
             let ticket = self.places.enter(|most| {
                 inner.scheduler.set_places(most, self.places.limit());
-                let ticket = inner.scheduler.push(arrival, Instant::now());
+                let ticket = inner.scheduler.push(arrival, now);
                 (inner.scheduler.depth(), ticket)
             })?;
             inner.waiting.insert(ticket, sender);
@@ -156,6 +170,20 @@ impl Admission {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request's place before the queue, while there is no worker.
+pub(crate) struct EarlyPlace {
+    admission: Arc<Admission>,
+    early: Early,
+}
+
+impl Drop for EarlyPlace {
+    fn drop(&mut self) {
+        let mut inner = self.admission.lock();
+        inner.scheduler.leave_early(&self.early);
+        self.admission.metrics.queue(&inner.scheduler);
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::time::Instant;
 
-use darkroom_proto::v1::{
-    DenoiserLoad, GenerationDefaults, GetServerInfoResponse, Model as ModelMessage, StageWorker,
-};
+use darkroom_proto::v1::{DenoiserLoad, GenerationDefaults, GetServerInfoResponse, Model as ModelMessage, StageWorker};
 use darkroom_service_kit::{State, VERSION};
 use tonic::Status;
 
@@ -54,7 +52,7 @@ fn listed(line: &Line, limits: Limits) -> Result<ModelMessage, Status> {
         Err(error) => error,
     };
     let Some(name) = &line.name else { return Err(refusal(&error)) };
-    let known = line.seen().map(|model| model_message(Model::clone(&model), limits));
+    let known = line.stages.last_model().map(|model| model_message(Model::clone(&model), limits));
     Ok(ModelMessage { name: name.clone(), problem: error.to_string(), ..known.unwrap_or_default() })
 }
 

@@ -17,6 +17,8 @@ use crate::stages::silence::Patience;
 
 pub use models::ModelTable;
 pub(crate) use models::{LineConfig, about};
+/// Rows times latent pixels of one step that `assumed_step_seconds` speaks of: 512×512 pixels with guidance.
+const ASSUMED_WORK: f64 = 2.0 * 64.0 * 64.0;
 
 /// All settings, with their defaults: one worker a stage on this machine's usual ports.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize)]
@@ -215,6 +217,11 @@ impl Config {
             time: time(self.queue_seconds),
             ageing: time(self.ageing_seconds),
         }
+    }
+
+    /// Seconds that an evaluation is taken to last for each latent pixel, until one was measured.
+    pub(crate) fn assumed_pixel_seconds(&self) -> f64 {
+        self.assumed_step_seconds / ASSUMED_WORK
     }
 
     /// Whom to trust when calling the stages; `None` where no TLS is spoken with them.

@@ -1,7 +1,7 @@
 //! The orchestrator: takes requests for pictures, queues them, and drives the text encoders, denoisers and VAEs.
 //!
 //! - `service` is the gRPC edge; `validate` turns a request into a checked `Job`, `events` turns progress into messages.
-//! - `clients` says who asks; `scheduler` decides who is let in and who is next, as a plain struct; `admission` hands its decisions
+//! - `clients` says who asks; `estimate` what a request costs while no model is there to check it against; `scheduler` decides who is let in and who is next, as a plain struct; `admission` hands its decisions
 //!   to tasks as guards.
 //! - `lines` are the models that are served side by side, each with workers, a queue and a generator of its own; `places` is what of
 //!   all queues' places each may have.
@@ -22,6 +22,7 @@ mod audit;
 mod clients;
 mod config;
 mod embedding_cache;
+mod estimate;
 mod events;
 mod finished;
 #[cfg(feature = "fuzzing")]
@@ -44,6 +45,8 @@ mod running;
 mod scheduler;
 mod selection;
 mod service;
+#[doc(hidden)]
+pub mod simulation;
 mod stages;
 mod start;
 mod totals;

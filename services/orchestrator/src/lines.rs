@@ -22,11 +22,8 @@ use crate::prompts::Prompts;
 use crate::scheduler::Scheduler;
 use crate::stages::calls::Calls;
 use crate::stages::discovery::Resolver;
-use crate::stages::{Gates, Stages};
+use crate::stages::{Gates, Stage, StageError, Stages};
 use crate::validate::Refusal;
-
-/// Rows times latent pixels of one step that `assumed_step_seconds` speaks of: 512×512 pixels with guidance.
-const ASSUMED_WORK: f64 = 2.0 * 64.0 * 64.0;
 
 /// One model's workers, queue and generator.
 pub(crate) struct Line {
@@ -36,8 +33,8 @@ pub(crate) struct Line {
     pub(crate) admission: Arc<Admission>,
     pub(crate) generator: Arc<Generator>,
     metrics: Arc<OrchestratorMetrics>,
-    /// What was served last, whether it is now or not.
-    seen: Mutex<Option<Arc<Model>>>,
+    /// Requests wait for workers that are away.
+    waits: bool,
 }
 
 /// What all lines are made with.
@@ -105,8 +102,7 @@ impl Line {
         let metrics = Arc::new(OrchestratorMetrics::of_line(shared.registry.clone(), name.as_deref()));
         let stages = Stages::new(config, line, gates, Arc::clone(&metrics), shared.stopped.clone());
         let stages = about(name.as_deref(), stages)?;
-        let assumed = config.assumed_step_seconds / ASSUMED_WORK;
-        let scheduler = Scheduler::new(config.scheduling(), assumed, Instant::now());
+        let scheduler = Scheduler::new(config.scheduling(), config.assumed_pixel_seconds(), Instant::now());
         let admission = Admission::new(scheduler, places, Arc::clone(&metrics));
         let calls = Arc::new(Calls::new(config, Arc::clone(&stages), Arc::clone(&metrics)));
         let prompts = Prompts { calls: Arc::clone(&calls), cache: Arc::clone(&shared.cache) };
@@ -116,7 +112,8 @@ impl Line {
             no_worker_wait: config.no_worker_wait(),
             recovery_wait: config.recovery_wait(),
         });
-        Ok(Self { name, stages, admission, generator, metrics, seen: Mutex::default() })
+        let waits = !config.no_worker_wait().is_zero();
+        Ok(Self { name, stages, admission, generator, metrics, waits })
     }
 
     /// What is counted of it.
@@ -124,27 +121,23 @@ impl Line {
         &self.metrics
     }
 
-    /// The model that was served last; `None` before the first.
-    pub(crate) fn seen(&self) -> Option<Arc<Model>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// Keeps the scheduler, readiness and the model's gauge in step with the workers.
     async fn follow(self: Arc<Self>, outlook: Arc<Outlook>, at: usize) {
         let mut states = self.stages.subscribe();
+        let mut served: Option<Arc<Model>> = None;
         loop {
             let state = Arc::clone(&states.borrow_and_update());
             self.admission.set_workers(&state.speeds());
             match &state.model {
                 Ok(model) => {
-                    let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-                    if seen.as_ref() != Some(model) {
-                        self.metrics.set_model(seen.as_deref(), Some(model));
-                        *seen = Some(Arc::clone(model));
+                    if served.as_ref() != Some(model) {
+                        self.metrics.set_model(served.as_deref(), Some(model));
+                        served = Some(Arc::clone(model));
                     }
-                    drop(seen);
                     outlook.tell(at, None);
                 }
+                // Requests must reach it, or nobody would start one.
+                Err(StageError::Away { stage: Stage::Denoiser, .. }) if self.waits => outlook.tell(at, None),
                 Err(error) => outlook.tell(at, Some(error.to_string())),
             }
             if states.changed().await.is_err() {

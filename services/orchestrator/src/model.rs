@@ -7,7 +7,7 @@ use crate::selection::{Identity, Pins};
 use crate::stages::{Info, Stage};
 
 /// Smallest side of a picture in pixels.
-const MIN_SIDE: u32 = 64;
+pub(crate) const MIN_SIDE: u32 = 64;
 
 /// What requests may ask of the model, from what its three stages say of themselves.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,6 +13,7 @@
 //! in, `speed` turns work into seconds, `forecast` plays the order forward.
 
 mod bounds;
+mod early;
 mod forecast;
 mod order;
 mod refusal;
@@ -26,6 +27,7 @@ use crate::clients::{Client, Identity};
 use crate::job::Priority;
 
 use bounds::Waiting;
+pub(crate) use early::Early;
 pub(crate) use forecast::{Standing, Standings};
 use order::{Order, Seat};
 pub(crate) use refusal::Refusal;
@@ -159,7 +161,7 @@ impl Scheduler {
     /// # Errors
     /// [`Refusal`], with what the client can do about it.
     pub(crate) fn push(&mut self, arrival: Arrival, now: Instant) -> Result<Ticket, Refusal> {
-        let Arrival { client, work, deadline, besides } = arrival;
+        let Arrival { client, work, deadline, besides, waited } = arrival;
         let work = Work { priority: work.priority.min(client.max_priority), ..work };
         let at_once = self.waiting.requests() == 0 && self.parked.is_empty() && self.fits(work.pixels);
         if let Some(deadline) = deadline {
@@ -171,7 +173,8 @@ impl Scheduler {
             entrance.map_err(Refusal::Full)?;
         }
         let ticket = Ticket(self.next());
-        let seat = Seat { class: work.priority, rank: self.rank(now, work.total(), work), ticket };
+        let entered = now.checked_sub(waited).unwrap_or(now);
+        let seat = Seat { class: work.priority, rank: self.rank(entered, work.total(), work), ticket };
         self.order.enter(&client, seat.class);
         self.order.insert(&client.identity, seat);
         self.hungry.entry(seat.class).or_insert(now);
@@ -182,7 +185,7 @@ impl Scheduler {
             work,
             deadline,
             besides,
-            entered: now,
+            entered,
             seat,
             images_waiting: work.images,
             started: false,

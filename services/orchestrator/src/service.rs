@@ -16,6 +16,7 @@ use crate::admission::Place;
 use crate::answers;
 use crate::audit::{Audit, Audited, Entry};
 use crate::clients::{Allowances, Client, Clients, Permit};
+use crate::estimate::estimate;
 use crate::events::Warning;
 use crate::generate;
 use crate::inputs::{Files, Inputs};
@@ -26,6 +27,7 @@ use crate::model::Model;
 use crate::results::Results;
 use crate::running::{Entry as Entered, Listener, Running};
 use crate::scheduler::Work;
+use crate::stages::StageError;
 use crate::stages::calls::refusal;
 use crate::trace;
 use crate::validate::{Limits, validate};
@@ -71,9 +73,7 @@ impl ImageGeneration for ImageGenerationService {
         &self,
         request: Request<GetServerInfoRequest>,
     ) -> Result<Response<GetServerInfoResponse>, Status> {
-        self.look("GetServerInfo", &request, || {
-            Ok(answers::server(&self.lines, self.readiness.state(), self.started))
-        })
+        self.look("GetServerInfo", &request, || Ok(answers::server(&self.lines, self.readiness.state(), self.started)))
     }
 }
 
@@ -117,7 +117,7 @@ impl ImageGenerationService {
             return Ok(listener);
         }
         let line = self.lines.of(&content.model)?;
-        let model = line.stages.model_within(line.generator.no_worker_wait).await.map_err(|error| refusal(&error))?;
+        let model = self.model(line, &client, &content).await?;
         let files = files?;
         let init_size = files.as_ref().map(Files::size);
         let job = validate(content.clone(), &model, self.limits, init_size, rand::random)?;
@@ -132,7 +132,7 @@ impl ImageGenerationService {
         name.log().set_span(SpanLink::to(&span));
         let warnings = lowered(job.priority, client.max_priority).into_iter().chain(unheard(&job, &model)).collect();
         let identity = Arc::clone(&client.identity);
-        let admitted = self.admit(line, client, &job, &model, deadline);
+        let admitted = self.admit(line, client, &job, &model, arrived, deadline);
         let (permit, place) = admitted.inspect_err(|status| name.log().fail(status.clone()))?;
         let pictures = self.inputs.decode(files, &job, &identity).await;
         let pictures = pictures.inspect_err(|status| name.log().fail(status.clone()))?;
@@ -144,6 +144,18 @@ impl ImageGenerationService {
         Ok(listener)
     }
 
+    /// The model that a line serves. Who has to wait for one is work meanwhile: that is what denoisers are started for.
+    async fn model(&self, line: &Line, client: &Client, content: &GenerateRequest) -> Result<Arc<Model>, Status> {
+        let patience = line.generator.no_worker_wait;
+        match line.stages.model() {
+            Err(StageError::Away { .. }) if !patience.is_zero() => {}
+            settled => return settled.map_err(|error| refusal(&error)),
+        }
+        let work = estimate(content, line.stages.last_model().as_deref(), self.limits);
+        let _place = line.admission.enter_early(client, work).map_err(Status::from)?;
+        line.stages.model_within(patience).await.map_err(|error| refusal(&error))
+    }
+
     /// A place in the queue for a request that is new here.
     fn admit(
         &self,
@@ -151,9 +163,10 @@ impl ImageGenerationService {
         client: Client,
         job: &Job,
         model: &Model,
+        arrived: Instant,
         deadline: Option<Instant>,
     ) -> Result<(Permit, Place), Status> {
-        let place = self.place(line, client, job, model, deadline);
+        let place = self.place(line, client, job, model, arrived, deadline);
         let total = if place.is_ok() { &line.metrics().admitted } else { &line.metrics().refused };
         total.increment(1);
         place
@@ -165,6 +178,7 @@ impl ImageGenerationService {
         client: Client,
         job: &Job,
         model: &Model,
+        arrived: Instant,
         deadline: Option<Instant>,
     ) -> Result<(Permit, Place), Status> {
         if self.readiness.state() == State::Draining {
@@ -174,7 +188,8 @@ impl ImageGenerationService {
         }
         self.results.room(&client.identity)?;
         let permit = self.allowances.enter(&client, job.num_images)?;
-        let place = line.admission.enter(client, work(job, model), deadline, job.output != Output::Latents);
+        let decoded = job.output != Output::Latents;
+        let place = line.admission.enter(client, work(job, model), arrived, deadline, decoded);
         Ok((permit, place.map_err(Status::from)?))
     }
 }

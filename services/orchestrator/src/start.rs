@@ -24,7 +24,8 @@ const SERVICE: &str = "orchestrator";
 /// Binds the ports, starts to look for the workers and serves.
 ///
 /// The orchestrator is *live* at once and *ready* when each stage of a model has a ready worker and their parts fit: only then can it
-/// keep what its readiness promises. Of several models one is enough. Calls are answered before that too, with what is missing.
+/// keep what its readiness promises. Of several models one is enough. Calls are answered before that too, with what is missing. Where
+/// requests wait for workers, denoisers alone may be missing: requests must reach it, or nobody would start one.
 ///
 /// # Errors
 /// When a port cannot be bound, or an address in the configuration is none.

@@ -16,7 +16,7 @@ mod noise;
 const MAX_PROMPT: usize = 8192;
 /// Characters of a request's name.
 const MAX_REQUEST_ID: usize = 128;
-const MAX_STEPS: u32 = 1000;
+pub(crate) const MAX_STEPS: u32 = 1000;
 const MAX_GUIDANCE_SCALE: f64 = 50.0;
 
 /// What this server allows, whatever the model could do.

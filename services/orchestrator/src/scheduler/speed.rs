@@ -55,6 +55,8 @@ pub(crate) struct Speed {
     /// In the largest: a picture that takes more runs there alone.
     largest: u64,
     workers: usize,
+    /// Those whose `throughput` it is: the last ones while there are none.
+    measured_workers: usize,
     /// What an evaluation takes in a typical one.
     line: Line,
     /// And in the fastest.
@@ -77,6 +79,7 @@ impl Speed {
             capacity: 0,
             largest: 0,
             workers: 0,
+            measured_workers: 1,
             line: assumed,
             fastest: assumed,
             throughput: 1.0 / seconds_a_pixel,
@@ -110,6 +113,7 @@ impl Speed {
             worker.batch_pixels as f64 / line.seconds(worker.batch_pixels)
         };
         self.throughput = workers.iter().map(full).sum();
+        self.measured_workers = workers.len();
     }
 
     /// A picture that takes `pixels` took `seconds` for so many evaluations, while the fleet was as full as `used` says.
@@ -144,7 +148,7 @@ impl Speed {
 
     /// The same of one worker, the last known if there is none.
     pub(crate) fn worker_throughput(&self) -> f64 {
-        self.throughput() / self.workers.max(1) as f64
+        self.throughput() / self.measured_workers as f64
     }
 
     /// Seconds that so many evaluations of one picture are expected to take while `used` pixels run in all workers.
@@ -194,7 +198,8 @@ mod tests {
         assert_eq!(speed.throughput(), 200.0);
         assert_eq!(speed.worker_throughput(), 100.0);
         speed.set_workers(&[]);
-        assert_eq!((speed.capacity(), speed.worker_throughput()), (0, 200.0), "what is known of the last ones stays");
+        let known = (speed.capacity(), speed.throughput(), speed.worker_throughput());
+        assert_eq!(known, (0, 200.0, 100.0), "what is known of the last ones stays");
     }
 
     #[test]

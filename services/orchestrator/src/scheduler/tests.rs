@@ -27,7 +27,7 @@ fn scheduler(workers: usize, batch: u64, limits: Limits, now: Instant) -> Schedu
 
 fn arrival(client: &Client, images: u32, evaluations: u32, pixels: u64, priority: Priority) -> Arrival {
     let work = Work { images, evaluations, pixels, priority };
-    Arrival { client: client.clone(), work, deadline: None, besides: Duration::ZERO }
+    Arrival { client: client.clone(), work, deadline: None, besides: Duration::ZERO, waited: Duration::ZERO }
 }
 
 /// One request of a schedule.

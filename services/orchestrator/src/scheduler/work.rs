@@ -36,6 +36,8 @@ pub(crate) struct Arrival {
     pub(crate) deadline: Option<Instant>,
     /// Time that it needs besides denoising: text, decoding, files.
     pub(crate) besides: Duration,
+    /// Time that it has waited already, while there was no worker.
+    pub(crate) waited: Duration,
 }
 
 /// Seconds as a duration: as long as there are, where there are too many.

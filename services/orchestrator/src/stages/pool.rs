@@ -155,6 +155,11 @@ impl Stages {
         self.served.borrow().model.clone()
     }
 
+    /// What was served last, now or not; `None` where nothing ever was.
+    pub(crate) fn last_model(&self) -> Option<Arc<Model>> {
+        self.served.borrow().last().cloned()
+    }
+
     /// As [`Stages::model`], but waits up to `patience` for a stage that is away.
     ///
     /// # Errors

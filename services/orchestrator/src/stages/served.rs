@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Info, Stage, StageError, Worker};
 use crate::model::Model;
 use crate::scheduler::WorkerSpeed;
-use crate::selection::{Accepted, Pins, Selection, select};
+use crate::selection::{Accepted, Selection, select};
 
 /// A worker that serves, and what it said of itself then.
 pub(crate) struct Replica {
@@ -19,14 +19,14 @@ pub(crate) struct Served {
     pub(crate) model: Result<Arc<Model>, StageError>,
     /// Who serves it; nobody without a model.
     replicas: [Vec<Replica>; 3],
-    /// What was chosen last, served now or not.
-    chosen: Option<Pins>,
+    /// What was served last, now or not.
+    last: Option<Arc<Model>>,
 }
 
 impl Served {
     /// Before any worker was asked.
     pub(super) fn nothing(why: StageError) -> Self {
-        Self { model: Err(why), replicas: Default::default(), chosen: None }
+        Self { model: Err(why), replicas: Default::default(), last: None }
     }
 
     /// Chooses among `workers` of `accepted` models; they learn what it means for them. `away` says why a stage has nobody.
@@ -42,7 +42,7 @@ impl Served {
             .filter(|replica| accepted.refuses(&replica.info).is_none())
             .collect();
         let infos: Vec<&Info> = ready.iter().map(|replica| replica.info.as_ref()).collect();
-        let selection = select(&infos, before.chosen.as_ref());
+        let selection = select(&infos, before.last.as_ref().map(|model| &model.pins));
         let chosen = selection.as_ref().ok().and_then(Option::as_ref);
         for worker in workers {
             let unfit = worker
@@ -54,12 +54,12 @@ impl Served {
             Ok(Some(selection)) => Self::chosen(selection, ready, before),
             Ok(None) => {
                 let there = |stage| ready.iter().any(|replica| replica.worker.stage == stage);
-                let missing = Stage::ALL.into_iter().find(|stage| !there(*stage)).unwrap_or(Stage::Denoiser);
-                Self { model: Err(away(missing)), replicas: Default::default(), chosen: before.chosen.clone() }
+                // Denoisers may be away on purpose: they are named where nobody else is missing.
+                let others = [Stage::TextEncoder, Stage::Vae];
+                let missing = others.into_iter().find(|stage| !there(*stage)).unwrap_or(Stage::Denoiser);
+                Self { model: Err(away(missing)), replicas: Default::default(), last: before.last.clone() }
             }
-            Err(misfit) => {
-                Self { model: Err(misfit.into()), replicas: Default::default(), chosen: before.chosen.clone() }
-            }
+            Err(misfit) => Self { model: Err(misfit.into()), replicas: Default::default(), last: before.last.clone() },
         }
     }
 
@@ -71,13 +71,17 @@ impl Served {
                 replicas[stage as usize].push(replica);
             }
         }
-        let chosen = Some(model.pins.clone());
         // One that stays the same stays itself, so that who compares has an easy time.
-        let model = match &before.model {
-            Ok(same) if **same == model => Arc::clone(same),
+        let model = match &before.last {
+            Some(same) if **same == model => Arc::clone(same),
             _ => Arc::new(model),
         };
-        Self { model: Ok(model), replicas, chosen }
+        Self { model: Ok(Arc::clone(&model)), replicas, last: Some(model) }
+    }
+
+    /// What was served last, now or not; `None` where nothing ever was.
+    pub(crate) fn last(&self) -> Option<&Arc<Model>> {
+        self.last.as_ref()
     }
 
     /// Who serves in `stage`.
@@ -181,6 +185,7 @@ mod tests {
         let second = served(&workers, &first);
         assert_eq!(second.model.as_ref().unwrap_err(), &away(Stage::Denoiser));
         assert_eq!((second.speeds().len(), second.replicas(Stage::Vae).len()), (0, 0));
+        assert!(Arc::ptr_eq(second.last().unwrap(), first.model.as_ref().unwrap()));
         // Both are as good: the one that served before goes on.
         workers[1].set_ready(Info::Denoiser(fakes::denoiser_info()));
         workers.insert(0, worker(half()));

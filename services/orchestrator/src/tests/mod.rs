@@ -4,6 +4,7 @@ mod crowds;
 pub(crate) mod fakes;
 mod fleet;
 mod flow;
+mod from_zero;
 mod joining;
 mod keys;
 mod models;

@@ -19,13 +19,13 @@ const READY: &str = r#"darkroom_workers{stage="denoiser",state="ready"}"#;
 
 /// A name service that a test writes; `None`: it is down.
 #[derive(Default)]
-struct Names {
+pub(super) struct Names {
     addresses: Mutex<Option<Vec<SocketAddr>>>,
     asked: AtomicU32,
 }
 
 impl Names {
-    fn set(&self, addresses: &[SocketAddr]) {
+    pub(super) fn set(&self, addresses: &[SocketAddr]) {
         *self.addresses.lock().unwrap() = Some(addresses.to_vec());
     }
 }
