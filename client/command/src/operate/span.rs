@@ -24,6 +24,7 @@ pub(super) fn span(text: &str) -> Result<Duration, String> {
 pub(super) fn told(span: Duration) -> String {
     let seconds = span.as_secs();
     match seconds {
+        0 if span.is_zero() => "0 s".into(),
         0 => format!("{:.2} s", span.as_secs_f64()),
         1..10 => format!("{:.1} s", span.as_secs_f64()),
         10..60 => format!("{seconds} s"),
@@ -55,7 +56,7 @@ mod tests {
     #[test]
     fn spans_are_told_as_long_as_they_are() {
         let told = [0.0, 0.254, 4.26, 41.9, 200.0, 7500.0, 273_600.0].map(told_seconds);
-        assert_eq!(told, ["0.00 s", "0.25 s", "4.3 s", "41 s", "3 min 20 s", "2 h 5 min", "3 d 4 h"]);
+        assert_eq!(told, ["0 s", "0.25 s", "4.3 s", "41 s", "3 min 20 s", "2 h 5 min", "3 d 4 h"]);
         assert_eq!(told_seconds(f64::NAN), "?");
     }
 }

@@ -42,7 +42,7 @@ pub enum Arrivals {
         /// The process.
         process: Poisson,
         /// What it is drawn from.
-        rng: StdRng,
+        rng: Box<StdRng>,
     },
 }
 
@@ -56,7 +56,7 @@ impl Arrivals {
     /// `rate` a second on average, drawn from `seed`.
     #[must_use]
     pub fn poisson(rate: f64, seed: u64) -> Self {
-        Self::Poisson { process: Poisson::new(rate), rng: StdRng::seed_from_u64(seed) }
+        Self::Poisson { process: Poisson::new(rate), rng: Box::new(StdRng::seed_from_u64(seed)) }
     }
 }
 
@@ -71,7 +71,7 @@ impl Iterator for Arrivals {
                 *next += 1;
                 seconds
             }
-            Self::Poisson { process, rng } => process.next(rng),
+            Self::Poisson { process, rng } => process.next(rng.as_mut()),
         };
         Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
     }
