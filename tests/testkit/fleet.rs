@@ -60,7 +60,7 @@ impl Fleet {
     /// # Errors
     /// When the fleet has none.
     pub fn channel(&self, service: Service) -> anyhow::Result<Channel> {
-        Ok(channel::lazy(&self.address(service)?.to_string())?)
+        channel::lazy(&self.address(service)?.to_string())
     }
 
     /// Waits until the orchestrator has found so many workers ready, in all.

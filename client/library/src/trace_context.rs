@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn what_was_said_is_sent() {
         let parent = ("traceparent".to_owned(), PARENT.to_owned());
-        assert_eq!(written(TraceContext::new(PARENT).unwrap()), [parent.clone()]);
+        assert_eq!(written(TraceContext::new(PARENT).unwrap()), std::slice::from_ref(&parent));
         let with_state = TraceContext::new(PARENT).unwrap().tracestate("a=1,b=2").unwrap();
         assert_eq!(written(with_state), [parent.clone(), ("tracestate".to_owned(), "a=1,b=2".to_owned())]);
         assert_eq!(written(TraceContext::new(PARENT).unwrap().tracestate("").unwrap()), [parent]);

@@ -24,7 +24,7 @@ const WAIT: Field = (Column::numbers("WAIT", 7), |worker| of_load(worker, |load|
 const BATCH: Field = (Column::words("BATCH", 6), |worker| of_load(worker, bar));
 const STEP: Field = (Column::numbers("STEP", 4), |worker| of_load(worker, step));
 const LEFT: Field = (Column::numbers("LEFT", 3), |worker| of_load(worker, |load| told_seconds(load.remaining_seconds)));
-const MODEL: Field = (Column::words("MODEL", 6), |worker| worker.model.clone());
+const MODEL: Field = (Column::words("MODEL", 6), model);
 const REVISION: Field = (Column::words("REVISION", 5), |worker| worker.revision.chars().take(DIGITS).collect());
 const TYPE: Field = (Column::words("TYPE", 4), |worker| worker.precision.clone());
 const DEVICE: Field = (Column::words("DEVICE", 2), |worker| worker.device.clone());
@@ -48,6 +48,11 @@ pub(super) fn load(workers: &[StageWorker]) -> Table {
 
 fn table(fields: &[Field], workers: &[StageWorker]) -> Table {
     Table::new(fields.iter().map(|(column, cell)| (*column, workers.iter().map(cell).collect())))
+}
+
+/// What it runs; before it told so, what it is there for.
+fn model(worker: &StageWorker) -> String {
+    [&worker.model, &worker.served_model].into_iter().find(|name| !name.is_empty()).cloned().unwrap_or_default()
 }
 
 /// How many of each stage are ready: "denoiser 1 of 2".
@@ -153,6 +158,7 @@ pub(super) mod tests {
             seen: Some(Duration::from_millis(250)),
             calls: 2,
             load: None,
+            served_model: String::new(),
         }
     }
 

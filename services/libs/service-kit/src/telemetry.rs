@@ -55,7 +55,7 @@ pub fn start(name: &'static str, config: &ServerConfig) -> anyhow::Result<Teleme
         .with_threads(false)
         .with_target(false)
         .with_tracked_inactivity(false)
-        .with_filter(filter_fn(|metadata| is_our_span(metadata)).with_max_level_hint(LevelFilter::INFO));
+        .with_filter(filter_fn(is_our_span).with_max_level_hint(LevelFilter::INFO));
     if installed(Registry::default().with(logs).with(spans)) {
         trace::turn_on();
     }
