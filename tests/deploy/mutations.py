@@ -42,8 +42,8 @@ def scale_another(all):
     find(all, "ScaledObject", "-denoiser")["spec"]["scaleTargetRef"]["name"] += "-2"
 
 
-def ask_for_readiness(all):
-    pod(all, "-orchestrator")["containers"][0]["readinessProbe"]["httpGet"]["path"] = "/readyz"
+def ask_for_life_alone(all):
+    pod(all, "-orchestrator")["containers"][0]["readinessProbe"]["httpGet"]["path"] = "/healthz"
 
 
 def forget_the_gpu(all):
@@ -106,7 +106,7 @@ WRONG = [
     leave_too_late,
     count_replicas,
     scale_another,
-    ask_for_readiness,
+    ask_for_life_alone,
     forget_the_gpu,
     tell_a_key,
     write_the_root,

@@ -7,22 +7,9 @@ import tomllib
 
 from meaning import environment
 
-# Settings that the chart gives and these programs do not have yet. Empty it as they come: what is listed here is not checked.
-NOT_YET = {
-    "audit_log",
-    "model",  # the orchestrator's tables; the stages have had a setting of that name for long
-    "otlp_endpoint",
-    "require_key",
-    "stages_ca",
-    "stages_cert",
-    "stages_key",
-    "tls_cert",
-    "tls_client_ca",
-    "tls_key",
-    "trace_ratio",
-}
 # Settings that the chart makes itself of its values, so `settings` in values may not hold them.
 OWNED = {
+    "audit_log",
     "clients_file",
     "denoisers",
     "device",
@@ -33,10 +20,19 @@ OWNED = {
     "log_level",
     "loras",
     "model",
+    "otlp_endpoint",
+    "require_key",
+    "stages_ca",
+    "stages_cert",
+    "stages_key",
     "text_encoders",
     "textual_inversions",
+    "tls_cert",
+    "tls_client_ca",
+    "tls_key",
+    "trace_ratio",
     "vaes",
-} | NOT_YET
+}
 
 
 class Programs:
@@ -72,23 +68,19 @@ class Programs:
             if container.get("args"):
                 assert container["args"] == ["--config", "/etc/darkroom/config/orchestrator.toml"]
                 file = release.config
-                text = as_toml({key: value for key, value in file.items() if self.is_known(service, key, where)})
+                text = as_toml(file)
                 path = self.scratch / "orchestrator.toml"
                 path.write_text(text)
                 arguments = ["--config", path]
-            variables = {f"DARKROOM_{key.upper()}": value for key, value in given.items() if self.is_known(service, key, where)}
+            unknown = {*file, *given} - self.known(service)
+            assert not unknown, f"{where}: darkroom-{service} has no settings {sorted(unknown)}"
+            variables = {f"DARKROOM_{key.upper()}": value for key, value in given.items()}
             done = self.run(service, arguments, variables)
             assert done.returncode == 0, f"{where}: {done.stderr}"
             shown = tomllib.loads(done.stdout)
             for key, value in {**file, **given}.items():
-                if key in self.known(service) and not isinstance(value, list):
+                if not isinstance(value, list):
                     assert same(shown.get(key), value), f"{where}: {key} is {shown.get(key)!r}, not {value!r}"
-
-    def is_known(self, service, key, where):
-        if key in self.known(service):
-            return True
-        assert key in NOT_YET, f"{where}: darkroom-{service} has no setting {key}"
-        return False
 
     def check_schema(self, schema):
         """The values' schema lets through exactly the settings that a program has and the chart does not make itself."""
@@ -99,8 +91,6 @@ class Programs:
             assert listed <= known, f"values.schema.json: darkroom-{service} has no settings {sorted(listed - known)}"
             missing = known - listed - OWNED
             assert not missing, f"values.schema.json: {table}Settings lacks {sorted(missing)}, or tests/deploy/settings.py should say that the chart makes them"
-        if came := sorted(key for key in NOT_YET - {"model"} if any(key in self.known(service) for service in tables)):
-            print(f"these are settings now, so take them out of NOT_YET in tests/deploy/settings.py: {', '.join(came)}")
 
 
 def as_toml(table):

@@ -63,6 +63,7 @@ fn worker(worker: &StageWorker) -> Value {
         "ready": worker.ready,
         "problem": problem(worker.ready, &worker.problem),
         "model": worker.model,
+        "served_model": worker.served_model,
         "revision": worker.revision,
         "precision": worker.precision,
         "device": worker.device,
