@@ -43,7 +43,7 @@ and where it answers:
            counted since the orchestrator started
   stages   of each stage: stage, workers, ready
   workers  of each worker: stage, address, state, ready, problem, model,
-           served_model (for which of several it is listed, else ""), revision,
+           served_model (for which of several it is listed), revision,
            precision, device, version, seen_seconds_ago (null: never), calls (of
            this orchestrator), and of a denoiser load (else null): running,
            waiting, remaining_evaluations, remaining_seconds, step_seconds,
