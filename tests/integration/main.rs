@@ -30,5 +30,6 @@ mod processes;
 mod queue;
 mod recovery;
 mod references;
+mod scaling;
 mod sweep;
 mod tiny;

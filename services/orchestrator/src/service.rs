@@ -65,7 +65,9 @@ impl ImageGeneration for ImageGenerationService {
         };
         let warnings = lowered(job.priority, client.max_priority).into_iter().chain(unheard(&job, &model)).collect();
         let identity = Arc::clone(&client.identity);
-        let place = self.admit(client, &job, &model, arrived, deadline).inspect_err(|status| name.log().fail(status.clone()))?;
+        let place = self
+            .admit(client, &job, &model, arrived, deadline)
+            .inspect_err(|status| name.log().fail(status.clone()))?;
         let pictures = self.inputs.decode(files, &job, &identity).await;
         let pictures = pictures.inspect_err(|status| name.log().fail(status.clone()))?;
         tracing::info!(request_id = %job.request_id, images = job.num_images, "admitted");

@@ -19,9 +19,9 @@ use crate::results::Results;
 use crate::running::Running;
 use crate::scheduler::Scheduler;
 use crate::service::ImageGenerationService;
-use crate::stages::{Stage, StageError, Stages};
 use crate::stages::calls::Calls;
 use crate::stages::discovery::{Resolver, SystemResolver};
+use crate::stages::{Stage, StageError, Stages};
 use crate::validate::Limits;
 
 const SERVICE: &str = "orchestrator";
@@ -51,7 +51,8 @@ pub(crate) async fn start_with(config: Config, resolver: Arc<dyn Resolver>) -> a
 
     stages.watch(&resolver, config.resolve_interval());
     let waits = !config.no_worker_wait().is_zero();
-    let following = follow(Arc::clone(&stages), Arc::clone(&admission), server.readiness(), waits, Arc::clone(&metrics));
+    let following =
+        follow(Arc::clone(&stages), Arc::clone(&admission), server.readiness(), waits, Arc::clone(&metrics));
     tokio::spawn(until(stopped.clone(), following));
     tokio::spawn(until(stopped, Arc::clone(&admission).forecast()));
 

@@ -51,9 +51,7 @@ impl Served {
                 let missing = others.into_iter().find(|stage| !there(*stage)).unwrap_or(Stage::Denoiser);
                 Self { model: Err(away(missing)), replicas: Default::default(), last: before.last.clone() }
             }
-            Err(misfit) => {
-                Self { model: Err(misfit.into()), replicas: Default::default(), last: before.last.clone() }
-            }
+            Err(misfit) => Self { model: Err(misfit.into()), replicas: Default::default(), last: before.last.clone() },
         }
     }
 
