@@ -33,6 +33,7 @@ mod processes;
 mod queue;
 mod recovery;
 mod references;
+mod scaling;
 mod sweep;
 mod tiny;
 mod tls;

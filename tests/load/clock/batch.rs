@@ -16,7 +16,7 @@ use super::pace::Pace;
 const SMOOTHING: f64 = 0.2;
 
 /// Who hears of a request's work.
-pub(super) trait Listener {
+pub(in crate::load) trait Listener {
     /// Nobody listens any more.
     fn is_gone(&self) -> bool;
     /// `done` evaluations are behind it here, the last of which ended at `at`; not told of the very last.
@@ -28,11 +28,11 @@ pub(super) trait Listener {
 }
 
 /// Work for the batch.
-pub(super) struct Job<L> {
-    pub(super) listener: L,
-    pub(super) cost: Cost,
-    pub(super) evaluations: u32,
-    pub(super) entered: Instant,
+pub(in crate::load) struct Job<L> {
+    pub(in crate::load) listener: L,
+    pub(in crate::load) cost: Cost,
+    pub(in crate::load) evaluations: u32,
+    pub(in crate::load) entered: Instant,
 }
 
 impl<L: Listener> Abandon for Job<L> {
@@ -62,17 +62,17 @@ struct Evaluation {
 
 /// How busy it is; see `GetLoadResponse`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Load {
-    pub(super) running: usize,
-    pub(super) running_pixels: usize,
-    pub(super) waiting: usize,
-    pub(super) remaining_evaluations: u64,
-    pub(super) step_seconds: f64,
-    pub(super) remaining_seconds: f64,
+pub(in crate::load) struct Load {
+    pub(in crate::load) running: usize,
+    pub(in crate::load) running_pixels: usize,
+    pub(in crate::load) waiting: usize,
+    pub(in crate::load) remaining_evaluations: u64,
+    pub(in crate::load) step_seconds: f64,
+    pub(in crate::load) remaining_seconds: f64,
 }
 
 /// See the module's text.
-pub(super) struct Batch<L> {
+pub(in crate::load) struct Batch<L> {
     pace: Pace,
     budget: Budget,
     slots: Slots,
@@ -83,7 +83,7 @@ pub(super) struct Batch<L> {
 }
 
 impl<L: Listener> Batch<L> {
-    pub(super) fn new(pace: Pace, budget: Budget, queue_limit: usize) -> Self {
+    pub(in crate::load) fn new(pace: Pace, budget: Budget, queue_limit: usize) -> Self {
         Self {
             pace,
             budget,
@@ -99,13 +99,13 @@ impl<L: Listener> Batch<L> {
     ///
     /// # Errors
     /// When the line is full: after what time a place in the batch is likely to be free.
-    pub(super) fn push(&mut self, job: Job<L>, deadline: Option<Instant>) -> Result<(), Option<Duration>> {
+    pub(in crate::load) fn push(&mut self, job: Job<L>, deadline: Option<Instant>) -> Result<(), Option<Duration>> {
         let now = job.entered;
         self.waiting.push(job, deadline, now).map_err(|_| self.next_slot())
     }
 
     /// Does all that is due by `now`; says when the next thing is.
-    pub(super) fn advance(&mut self, now: Instant) -> Option<Instant> {
+    pub(in crate::load) fn advance(&mut self, now: Instant) -> Option<Instant> {
         loop {
             let begins = match self.running.take() {
                 Some(evaluation) if evaluation.ends > now => {
@@ -127,7 +127,7 @@ impl<L: Listener> Batch<L> {
     }
 
     /// Everybody goes, and is given back.
-    pub(super) fn clear(&mut self) -> Vec<L> {
+    pub(in crate::load) fn clear(&mut self) -> Vec<L> {
         self.running = None;
         let mut gone = Vec::new();
         for member in self.members.drain(..) {
@@ -140,7 +140,7 @@ impl<L: Listener> Batch<L> {
         gone
     }
 
-    pub(super) fn load(&self) -> Load {
+    pub(in crate::load) fn load(&self) -> Load {
         let running = self.members.iter().map(|member| (member.job.cost, member.left()));
         let work: Vec<(Cost, u32)> =
             running.chain(self.waiting.iter().map(|job| (job.cost, job.evaluations))).collect();

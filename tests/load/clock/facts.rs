@@ -7,7 +7,7 @@ use darkroom_samplers::{Cost, Plan, Sampler};
 use super::pace::Pace;
 
 /// Rows of a guided picture.
-const GUIDED: usize = 2;
+pub(in crate::load) const GUIDED: usize = 2;
 
 /// The shapes and limits of a clock's model.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,7 +111,7 @@ impl Facts {
     }
 
     /// Seconds of an evaluation for one guided picture of the default size, and for a full batch of them.
-    pub(super) fn evaluation_seconds(&self) -> (f64, f64) {
+    pub(in crate::load) fn evaluation_seconds(&self) -> (f64, f64) {
         (self.pace.seconds(GUIDED * Self::SIZE.pixels()), self.pace.seconds(self.budget().pixels))
     }
 }

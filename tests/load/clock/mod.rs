@@ -4,10 +4,10 @@
 //! structs), steps, checkpoints, deadlines, cancelling by dropping. Latents follow from the request and from every evaluation, so that
 //! a receiver can tell whether any was lost or done twice.
 
-mod batch;
+pub(in crate::load) mod batch;
 mod denoiser;
 mod events;
-mod facts;
+pub(in crate::load) mod facts;
 mod fleet;
 mod latents;
 mod line;

@@ -1,0 +1,78 @@
+//! One setting after the other changed from what is shipped, so that each can be seen by itself.
+
+use std::fmt;
+use std::time::Duration;
+
+use rayon::prelude::*;
+
+use super::figures::Figures;
+use super::hpa::{Change, Policy};
+use super::pods::Delays;
+use super::scene::{Machine, Scene, Trace};
+use super::world::play;
+
+/// A change of a scene, and how it is told.
+type Variation = (&'static str, fn(&mut Scene));
+
+/// What is changed.
+const VARIATIONS: [Variation; 15] = [
+    ("as shipped", |_| ()),
+    ("polling every 15 s", |scene| keda(scene, 15, 300)),
+    ("polling every 5 s", |scene| keda(scene, 5, 300)),
+    ("cooldown 60 s", |scene| keda(scene, 30, 60)),
+    ("cooldown 900 s", |scene| keda(scene, 30, 900)),
+    ("scrapes every 5 s", |scene| scene.scrape = Duration::from_secs(5)),
+    ("scrapes every 30 s", |scene| scene.scrape = Duration::from_secs(30)),
+    ("up: window 60 s", |scene| scene.scaling.hpa.up.window = Duration::from_secs(60)),
+    ("up: one pod a minute", |scene| scene.scaling.hpa.up.policies = vec![pods(1, 60)]),
+    ("down: one pod a minute", |scene| scene.scaling.hpa.down.policies = vec![pods(1, 60)]),
+    ("down: half in a minute", |scene| {
+        scene.scaling.hpa.down.policies = vec![Policy { change: Change::Percent(50), period: Duration::from_secs(60) }];
+    }),
+    ("two nodes, more on demand", |scene| scene.delays = Delays::COLD),
+    ("queue_seconds 600", |scene| scene.queue_seconds = 600.0),
+    ("large GPUs", |scene| scene.machine = Machine::Fast),
+    ("small GPUs", |scene| scene.machine = Machine::Slow),
+];
+
+fn keda(scene: &mut Scene, polling: u64, cooldown: u64) {
+    if let Some(keda) = &mut scene.scaling.keda {
+        (keda.polling, keda.cooldown) = (Duration::from_secs(polling), Duration::from_secs(cooldown));
+    }
+}
+
+fn pods(count: u32, seconds: u64) -> Policy {
+    Policy { change: Change::Pods(count), period: Duration::from_secs(seconds) }
+}
+
+/// Every change, on all traces.
+pub struct Around(Vec<(&'static str, Vec<Figures>)>);
+
+impl Around {
+    /// Plays all of them, on all processors.
+    ///
+    /// # Errors
+    /// When a trace cannot be drawn.
+    pub fn run(scene: impl Fn(Trace) -> Scene + Sync) -> anyhow::Result<Self> {
+        let row = |(name, change): Variation| -> anyhow::Result<_> {
+            let figures = Trace::ALL.into_iter().map(|trace| {
+                let mut scene = scene(trace);
+                change(&mut scene);
+                play(&scene)
+            });
+            Ok((name, figures.collect::<anyhow::Result<Vec<_>>>()?))
+        };
+        Ok(Self(VARIATIONS.into_par_iter().map(row).collect::<anyhow::Result<_>>()?))
+    }
+}
+
+impl fmt::Display for Around {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| changed | steady | burst | wave |\n| --- | --- | --- | --- |")?;
+        for (name, rows) in &self.0 {
+            let cells: Vec<String> = rows.iter().map(Figures::cell).collect();
+            writeln!(f, "| {name} | {} |", cells.join(" | "))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,104 @@
+//! All settings that are compared, what each came to on the three traces, and which are shipped.
+
+use std::fmt;
+use std::time::Duration;
+
+use rayon::prelude::*;
+
+use super::figures::{Figures, OBJECTIVE};
+use super::pods::Delays;
+use super::scene::{Machine, Scene, Trace};
+use super::world::play;
+
+/// Queued seconds for each replica.
+const THRESHOLDS: [f64; 6] = [5.0, 10.0, 20.0, 30.0, 60.0, 120.0];
+/// Seconds of the stabilisation window downwards.
+const WINDOWS: [u64; 3] = [60, 300, 600];
+
+/// One of the settings.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Choice {
+    /// Queued seconds for each replica.
+    pub threshold: f64,
+    /// Seconds of the stabilisation window downwards.
+    pub window: u64,
+    /// KEDA takes the last one away, too.
+    pub to_zero: bool,
+}
+
+/// One of the settings, and what it came to on each trace.
+pub struct Row {
+    /// The settings.
+    pub choice: Choice,
+    /// In the order of [`Trace::ALL`].
+    pub figures: Vec<Figures>,
+}
+
+impl Row {
+    /// Nineteen of twenty requests of each trace begin within the objective, and none is refused or lost. In the burst that is asked
+    /// of those that come outside the first two minutes of it only, as no pod starts sooner: see [`Figures::settled`].
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.figures
+            .iter()
+            .all(|figures| figures.wait.p95 <= OBJECTIVE && figures.refused + figures.unserved + figures.lost == 0)
+    }
+
+    /// Replicas at a time, as the mean of the traces.
+    #[must_use]
+    pub fn cost(&self) -> f64 {
+        self.figures.iter().map(Figures::mean_replicas).sum::<f64>() / self.figures.len().max(1) as f64
+    }
+}
+
+/// All settings on all traces.
+pub struct Sweep {
+    /// In the order in which they are printed.
+    pub rows: Vec<Row>,
+}
+
+impl Sweep {
+    /// Plays all of them, on all processors.
+    ///
+    /// # Errors
+    /// When a trace cannot be drawn.
+    pub fn run(machine: Machine, delays: Delays, seed: u64) -> anyhow::Result<Self> {
+        let choices: Vec<Choice> = [true, false]
+            .into_iter()
+            .flat_map(|to_zero| WINDOWS.into_iter().map(move |window| (to_zero, window)))
+            .flat_map(|(to_zero, window)| THRESHOLDS.map(|threshold| Choice { threshold, window, to_zero }))
+            .collect();
+        let row = |choice: Choice| -> anyhow::Result<Row> {
+            let Choice { threshold, window, to_zero } = choice;
+            let figures = Trace::ALL.into_iter().map(|trace| {
+                let window = Duration::from_secs(window);
+                play(&Scene { delays, ..Scene::new(machine, trace, seed, threshold, window, to_zero) })
+            });
+            Ok(Row { choice, figures: figures.collect::<anyhow::Result<_>>()? })
+        };
+        Ok(Self { rows: choices.into_par_iter().map(row).collect::<anyhow::Result<_>>()? })
+    }
+
+    /// The cheapest that holds, with or without the last one taken away.
+    #[must_use]
+    pub fn chosen(&self, to_zero: bool) -> Option<&Row> {
+        let candidates = self.rows.iter().filter(|row| row.choice.to_zero == to_zero && row.holds());
+        candidates.min_by(|left, right| left.cost().total_cmp(&right.cost()))
+    }
+}
+
+impl fmt::Display for Sweep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| zero | seconds a replica | window | steady | burst | wave | cost | holds |")?;
+        writeln!(f, "| --- | --- | --- | --- | --- | --- | --- | --- |")?;
+        for row in &self.rows {
+            let Choice { threshold, window, to_zero } = row.choice;
+            write!(f, "| {} | {threshold} | {window} |", if to_zero { "yes" } else { "no" })?;
+            for figures in &row.figures {
+                write!(f, " {} |", figures.cell())?;
+            }
+            writeln!(f, " {:.2} | {} |", row.cost(), if row.holds() { "yes" } else { "" })?;
+        }
+        Ok(())
+    }
+}
