@@ -95,7 +95,7 @@ fn installed(subscriber: impl SubscriberInitExt) -> bool {
 
 /// Events as lines. Without anybody else who asks for spans, none are made.
 fn logs(filter: &str, format: LogFormat) -> anyhow::Result<Box<dyn Layer<Registry> + Send + Sync>> {
-    let events = filter_fn(|metadata| metadata.is_event()).with_max_level_hint(LevelFilter::TRACE);
+    let events = filter_fn(|metadata| !metadata.is_span()).with_max_level_hint(LevelFilter::TRACE);
     let filter = EnvFilter::try_new(filter)?.and(events);
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal());
     Ok(match format {
