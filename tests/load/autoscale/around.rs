@@ -15,8 +15,15 @@ use super::world::play;
 type Variation = (&'static str, fn(&mut Scene));
 
 /// What is changed.
-const VARIATIONS: [Variation; 15] = [
+const VARIATIONS: &[Variation] = &[
     ("as shipped", |_| ()),
+    ("the queue alone", |scene| scene.scaling.hpa.targets.truncate(1)),
+    ("load 0.6", |scene| load(scene, 0.6, 120)),
+    ("load 0.7", |scene| load(scene, 0.7, 120)),
+    ("load 0.9", |scene| load(scene, 0.9, 120)),
+    ("load over 1 min", |scene| load(scene, 0.8, 60)),
+    ("load over 5 min", |scene| load(scene, 0.8, 300)),
+    ("load over 10 min", |scene| load(scene, 0.8, 600)),
     ("polling every 15 s", |scene| keda(scene, 15, 300)),
     ("polling every 5 s", |scene| keda(scene, 5, 300)),
     ("cooldown 60 s", |scene| keda(scene, 30, 60)),
@@ -25,6 +32,10 @@ const VARIATIONS: [Variation; 15] = [
     ("scrapes every 30 s", |scene| scene.scrape = Duration::from_secs(30)),
     ("up: window 60 s", |scene| scene.scaling.hpa.up.window = Duration::from_secs(60)),
     ("up: one pod a minute", |scene| scene.scaling.hpa.up.policies = vec![pods(1, 60)]),
+    ("up: four pods a minute", |scene| scene.scaling.hpa.up.policies = vec![pods(4, 60)]),
+    ("up: twice as many or four in a minute", |scene| {
+        scene.scaling.hpa.up.policies = vec![percent(100), pods(4, 60)];
+    }),
     ("down: one pod a minute", |scene| scene.scaling.hpa.down.policies = vec![pods(1, 60)]),
     ("down: half in a minute", |scene| {
         scene.scaling.hpa.down.policies = vec![Policy { change: Change::Percent(50), period: Duration::from_secs(60) }];
@@ -39,6 +50,16 @@ fn keda(scene: &mut Scene, polling: u64, cooldown: u64) {
     if let Some(keda) = &mut scene.scaling.keda {
         (keda.polling, keda.cooldown) = (Duration::from_secs(polling), Duration::from_secs(cooldown));
     }
+}
+
+fn load(scene: &mut Scene, target: f64, seconds: u64) {
+    scene.scaling.hpa.targets.truncate(1);
+    scene.scaling.hpa.targets.push(target);
+    scene.scaling.load_range = Duration::from_secs(seconds);
+}
+
+fn percent(percent: u32) -> Policy {
+    Policy { change: Change::Percent(percent), period: Duration::from_secs(60) }
 }
 
 fn pods(count: u32, seconds: u64) -> Policy {
@@ -62,7 +83,7 @@ impl Around {
             });
             Ok((name, figures.collect::<anyhow::Result<Vec<_>>>()?))
         };
-        Ok(Self(VARIATIONS.into_par_iter().map(row).collect::<anyhow::Result<_>>()?))
+        Ok(Self(VARIATIONS.par_iter().copied().map(row).collect::<anyhow::Result<_>>()?))
     }
 }
 
