@@ -164,11 +164,11 @@ impl Scene {
         let targets: Vec<f64> = std::iter::once(threshold).chain(load).collect();
         let mut settings = hpa::Settings::usual(1, MOST, &targets);
         settings.down.window = Duration::from_secs(window);
-        let keda = to_zero.then_some(keda::Settings::USUAL);
+        let keda = to_zero.then_some(keda::Settings { polling: Duration::from_secs(15), ..keda::Settings::USUAL });
         Self {
             machine,
             trace,
-            scaling: Scaling { hpa: settings, keda, load_range: Duration::from_secs(120) },
+            scaling: Scaling { hpa: settings, keda, load_range: Duration::from_secs(300) },
             delays: Delays::WARM,
             scrape: Duration::from_secs(15),
             no_worker_wait: Duration::from_secs(600),

@@ -113,8 +113,16 @@ async fn main() -> anyhow::Result<()> {
             let real = live::play(&scene, &trace, seconds, speed).await?;
             scene.delays.found = (0.0, 1.0);
             let played = play_trace(&scene, trace, seconds);
-            println!("real, mean wait {:.1} s, latency {:?}\n{}", real.mean_wait, real.figures.latency, real.figures);
-            println!("played, mean wait {:.1} s, latency {:?}\n{played}", played.wait.mean, played.latency);
+            for (name, wait, figures) in
+                [("real", real.mean_wait, &real.figures), ("played", played.wait.mean, &played)]
+            {
+                let latency = figures.latency;
+                println!(
+                    "{name}: mean wait {wait:.1} s, latency p50 {:.1} s, p95 {:.1} s, max {:.1} s; {} of {} served",
+                    latency.p50, latency.p95, latency.max, latency.count, figures.requests
+                );
+                println!("{}", figures.curves());
+            }
         }
         Command::Around { chosen } => {
             let choice = chosen.choice();
