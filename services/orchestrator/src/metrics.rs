@@ -34,6 +34,7 @@ pub(crate) struct OrchestratorMetrics {
     model: Option<String>,
     queue_depth: Gauge,
     queued_work_seconds: Gauge,
+    admitted_work_seconds_total: Counter,
     pub(crate) queue_wait_seconds: Histogram,
     pub(crate) images_total: Total,
     pub(crate) images_failed_total: Total,
@@ -97,6 +98,11 @@ impl OrchestratorMetrics {
             queued_work_seconds: registry.gauge(
                 "queued_work_seconds",
                 "Seconds that one denoiser would need for all denoising that waits or runs",
+                &own,
+            ),
+            admitted_work_seconds_total: registry.counter(
+                "admitted_work_seconds_total",
+                "Seconds that one denoiser would need for all denoising that was let in",
                 &own,
             ),
             queue_wait_seconds: registry.histogram(
@@ -186,6 +192,8 @@ impl OrchestratorMetrics {
     pub(crate) fn queue(&self, queue: &Scheduler) {
         self.queue_depth.set(queue.depth() as f64);
         self.queued_work_seconds.set(queue.work_seconds());
+        // Whole seconds: a rate over minutes loses nothing by it.
+        self.admitted_work_seconds_total.absolute(queue.admitted_seconds() as u64);
     }
 
     /// The time of one stage's part.

@@ -17,6 +17,7 @@ mod early;
 mod forecast;
 mod order;
 mod refusal;
+mod signal;
 mod speed;
 mod work;
 
@@ -122,6 +123,8 @@ pub(crate) struct Scheduler {
     /// Of the capacity.
     used: u64,
     running_work: u64,
+    /// Seconds that one denoiser needs for all that was let in so far.
+    admitted: f64,
     next: u64,
 }
 
@@ -142,6 +145,7 @@ impl Scheduler {
             waiting: Waiting::new(limits.requests),
             used: 0,
             running_work: 0,
+            admitted: 0.0,
             next: 0,
         }
     }
@@ -179,6 +183,7 @@ impl Scheduler {
         self.order.insert(&client.identity, seat);
         self.hungry.entry(seat.class).or_insert(now);
         self.waiting.add(&client.identity, work.total(), self.bound());
+        self.admitted += self.seconds(work.total());
         *self.sizes.entry(work.pixels).or_default() += work.images as usize;
         let entry = Entry {
             client,
@@ -348,11 +353,6 @@ impl Scheduler {
     /// Requests that wait for their first slot.
     pub(crate) fn depth(&self) -> usize {
         self.waiting.requests()
-    }
-
-    /// Seconds that one denoiser needs for all that waits or runs: known without any.
-    pub(crate) fn work_seconds(&self) -> f64 {
-        (self.waiting.work() + self.running_work) as f64 / self.speed.worker_throughput()
     }
 
     /// Work that may wait.

@@ -143,6 +143,11 @@ impl Queue {
         self.0.work_seconds()
     }
 
+    /// What `darkroom_admitted_work_seconds_total` says.
+    pub fn admitted_seconds(&self) -> f64 {
+        self.0.admitted_seconds().floor()
+    }
+
     /// What `darkroom_queue_depth` says.
     pub fn depth(&self) -> usize {
         self.0.depth()

@@ -15,20 +15,33 @@ use super::world::play;
 type Variation = (&'static str, fn(&mut Scene));
 
 /// What is changed.
-const VARIATIONS: [Variation; 15] = [
+const VARIATIONS: &[Variation] = &[
     ("as shipped", |_| ()),
-    ("polling every 15 s", |scene| keda(scene, 15, 300)),
+    ("the queue alone", |scene| scene.scaling.hpa.targets.truncate(1)),
+    ("load 0.6", |scene| load(scene, 0.6, 300)),
+    ("load 0.7", |scene| load(scene, 0.7, 300)),
+    ("load 0.9", |scene| load(scene, 0.9, 300)),
+    ("load over 1 min", |scene| load(scene, 0.8, 60)),
+    ("load over 2 min", |scene| load(scene, 0.8, 120)),
+    ("load over 10 min", |scene| load(scene, 0.8, 600)),
+    ("polling every 30 s", |scene| keda(scene, 30, 300)),
     ("polling every 5 s", |scene| keda(scene, 5, 300)),
-    ("cooldown 60 s", |scene| keda(scene, 30, 60)),
-    ("cooldown 900 s", |scene| keda(scene, 30, 900)),
+    ("cooldown 60 s", |scene| keda(scene, 15, 60)),
+    ("cooldown 900 s", |scene| keda(scene, 15, 900)),
     ("scrapes every 5 s", |scene| scene.scrape = Duration::from_secs(5)),
     ("scrapes every 30 s", |scene| scene.scrape = Duration::from_secs(30)),
     ("up: window 60 s", |scene| scene.scaling.hpa.up.window = Duration::from_secs(60)),
     ("up: one pod a minute", |scene| scene.scaling.hpa.up.policies = vec![pods(1, 60)]),
-    ("down: one pod a minute", |scene| scene.scaling.hpa.down.policies = vec![pods(1, 60)]),
-    ("down: half in a minute", |scene| {
-        scene.scaling.hpa.down.policies = vec![Policy { change: Change::Percent(50), period: Duration::from_secs(60) }];
+    ("up: four pods a minute", |scene| scene.scaling.hpa.up.policies = vec![pods(4, 60)]),
+    ("up: twice as many or four in a minute", |scene| {
+        scene.scaling.hpa.up.policies = vec![percent(100), pods(4, 60)];
     }),
+    ("the queue alone, down: one pod a minute", |scene| {
+        scene.scaling.hpa.targets.truncate(1);
+        scene.scaling.hpa.down.policies = vec![pods(1, 60)];
+    }),
+    ("down: one pod a minute", |scene| scene.scaling.hpa.down.policies = vec![pods(1, 60)]),
+    ("down: half in a minute", |scene| scene.scaling.hpa.down.policies = vec![percent(50)]),
     ("two nodes, more on demand", |scene| scene.delays = Delays::COLD),
     ("queue_seconds 600", |scene| scene.queue_seconds = 600.0),
     ("large GPUs", |scene| scene.machine = Machine::Fast),
@@ -39,6 +52,16 @@ fn keda(scene: &mut Scene, polling: u64, cooldown: u64) {
     if let Some(keda) = &mut scene.scaling.keda {
         (keda.polling, keda.cooldown) = (Duration::from_secs(polling), Duration::from_secs(cooldown));
     }
+}
+
+fn load(scene: &mut Scene, target: f64, seconds: u64) {
+    scene.scaling.hpa.targets.truncate(1);
+    scene.scaling.hpa.targets.push(target);
+    scene.scaling.load_range = Duration::from_secs(seconds);
+}
+
+fn percent(percent: u32) -> Policy {
+    Policy { change: Change::Percent(percent), period: Duration::from_secs(60) }
 }
 
 fn pods(count: u32, seconds: u64) -> Policy {
@@ -62,7 +85,7 @@ impl Around {
             });
             Ok((name, figures.collect::<anyhow::Result<Vec<_>>>()?))
         };
-        Ok(Self(VARIATIONS.into_par_iter().map(row).collect::<anyhow::Result<_>>()?))
+        Ok(Self(VARIATIONS.par_iter().copied().map(row).collect::<anyhow::Result<_>>()?))
     }
 }
 

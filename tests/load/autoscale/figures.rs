@@ -139,6 +139,32 @@ impl Figures {
         if seconds > 0.0 { self.replica_seconds / seconds } else { 0.0 }
     }
 
+    /// Replicas and the queue over time, and what that cost.
+    #[must_use]
+    pub fn curves(&self) -> String {
+        let replicas: Vec<f64> = self.points.iter().map(|point| f64::from(point.replicas)).collect();
+        let work: Vec<f64> = self.points.iter().map(|point| point.work_seconds).collect();
+        let curve = |name: &str, values: &[f64]| {
+            let most = values.iter().copied().fold(0.0, f64::max);
+            format!("{name} 0–{most:<6.0} {}\n", sparkline(values, COLUMNS))
+        };
+        let (seconds, mean) = (self.replica_seconds, self.mean_replicas());
+        let Self { scalings, flaps, handed_on, .. } = self;
+        format!(
+            "{seconds:.0} replica seconds ({mean:.2} at a time), {scalings} scalings, {flaps} of them back within 10 min, \
+             {handed_on} pictures handed on\n{}{}",
+            curve("replicas", &replicas),
+            curve("queued s", &work)
+        )
+    }
+
+    /// Decisions that changed replicas, in an hour.
+    #[must_use]
+    pub fn scalings_an_hour(&self) -> f64 {
+        let hours = self.points.last().map_or(0.0, |point| point.at.as_secs_f64() / 3600.0);
+        if hours > 0.0 { self.scalings as f64 / hours } else { 0.0 }
+    }
+
     /// In one cell of a table: the waits' median, 95th percentile and maximum in seconds, the late, replicas at a time, scalings and those
     /// of them that turned back, and the refused and unserved where there are any.
     #[must_use]
@@ -172,22 +198,7 @@ impl fmt::Display for Figures {
             "{} requests: wait p50 {p50:.1} s, p95 {p95:.1} s, max {max:.1} s; {} late, {} refused, {} unserved, {} lost",
             self.requests, self.late, self.refused, self.unserved, self.lost
         )?;
-        writeln!(
-            f,
-            "{:.0} replica seconds ({:.2} at a time), {} scalings, {} of them back within 10 min, {} pictures handed on",
-            self.replica_seconds,
-            self.mean_replicas(),
-            self.scalings,
-            self.flaps,
-            self.handed_on
-        )?;
-        let replicas = self.points.iter().map(|point| f64::from(point.replicas));
-        let work = self.points.iter().map(|point| point.work_seconds);
-        for (name, values) in [("replicas", replicas.collect::<Vec<_>>()), ("queued s", work.collect())] {
-            let most = values.iter().copied().fold(0.0, f64::max);
-            writeln!(f, "{name} 0–{most:<6.0} {}", sparkline(&values, COLUMNS))?;
-        }
-        Ok(())
+        f.write_str(&self.curves())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Kubernetes' HorizontalPodAutoscaler for one external metric with a target per replica, as a plain struct that is told the time.
+//! Kubernetes' HorizontalPodAutoscaler for external metrics with a target per replica, as a plain struct that is told the time.
 //!
 //! It does what the controller does, in its order: replicas by the metric, within the tolerance none; the stabilisation windows; the
 //! rate policies; the bounds. Sources: "Horizontal Pod Autoscaling" in Kubernetes' documentation, its sections on the algorithm and on
@@ -55,8 +55,8 @@ pub struct Settings {
     pub min: u32,
     /// Most replicas.
     pub max: u32,
-    /// Of the metric for each replica.
-    pub target: f64,
+    /// Of each metric for each replica. The metric that asks for most has its way.
+    pub targets: Vec<f64>,
     /// A ratio to the target so near to 1 changes nothing.
     pub tolerance: f64,
     /// To more.
@@ -71,12 +71,12 @@ pub const SYNC_PERIOD: Duration = Duration::from_secs(15);
 impl Settings {
     /// With Kubernetes' own tolerance and behaviour.
     #[must_use]
-    pub fn usual(min: u32, max: u32, target: f64) -> Self {
+    pub fn usual(min: u32, max: u32, targets: &[f64]) -> Self {
         let (all, four) = (Change::Percent(100), Change::Pods(4));
         let policy = |change| Policy { change, period: Duration::from_secs(15) };
         let up = Rules { window: Duration::ZERO, policies: vec![policy(all), policy(four)], select: Select::Most };
         let down = Rules { window: Duration::from_secs(300), policies: vec![policy(all)], select: Select::Most };
-        Self { min, max, target, tolerance: 0.1, up, down }
+        Self { min, max, targets: targets.to_vec(), tolerance: 0.1, up, down }
     }
 }
 
@@ -99,9 +99,10 @@ impl Hpa {
         Self { settings, recommended: Vec::new(), added: Vec::new(), removed: Vec::new() }
     }
 
-    /// One look: how many replicas there shall be. `metric` is the total over all of them, `replicas` how many there are.
-    pub fn sync(&mut self, metric: f64, replicas: u32, now: Instant) -> u32 {
-        let Settings { min, max, target, tolerance, .. } = self.settings;
+    /// One look: how many replicas there shall be. `metrics` are totals over all of them, in the order of their targets, and `replicas` is
+    /// how many there are.
+    pub fn sync(&mut self, metrics: &[f64], replicas: u32, now: Instant) -> u32 {
+        let Settings { min, max, tolerance, .. } = self.settings;
         let next = if replicas == 0 && min != 0 {
             // Somebody has switched it off, KEDA for one.
             return 0;
@@ -110,7 +111,9 @@ impl Hpa {
         } else if replicas < min {
             min
         } else {
-            let recommended = recommended(metric, target, replicas, tolerance);
+            let targets = self.settings.targets.iter().zip(metrics);
+            let each = targets.map(|(target, metric)| recommended(*metric, *target, replicas, tolerance));
+            let recommended = each.max().unwrap_or(replicas);
             let stable = self.stabilised(recommended, replicas, now);
             self.limited(stable, replicas, now)
         };

@@ -70,8 +70,8 @@ mod tests {
         let mut keda = Keda::new(Settings { activation: 50.0, ..Settings::USUAL });
         let now = Instant::now();
         assert_eq!(keda.poll(40.0, 4, now), 0);
-        let mut hpa = super::super::hpa::Hpa::new(super::super::hpa::Settings::usual(1, 10, 10.0));
-        assert_eq!(hpa.sync(40.0, 1, now), 4);
+        let mut hpa = super::super::hpa::Hpa::new(super::super::hpa::Settings::usual(1, 10, &[10.0]));
+        assert_eq!(hpa.sync(&[40.0], 1, now), 4);
         assert_eq!(keda.poll(50.0, 0, now), 0, "only what is above it is active");
         assert_eq!(keda.poll(50.1, 0, now), 1);
     }

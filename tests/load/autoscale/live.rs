@@ -12,6 +12,7 @@ use tokio::time::sleep_until;
 use super::controller::Controller;
 use super::figures::{Course, Fate, Figures};
 use super::pods::{PodId, Pods};
+use super::prometheus::Prometheus;
 use super::scene::Scene;
 use super::stand::{Stand, ready};
 use crate::load::arrivals::Arrival;
@@ -82,7 +83,7 @@ struct Cluster {
     leaving: HashMap<PodId, super::pods::Leaving>,
     controller: Controller,
     duties: Vec<(Instant, Duty)>,
-    scraped: f64,
+    prometheus: Prometheus,
     course: Course,
 }
 
@@ -100,7 +101,7 @@ impl Cluster {
             leaving: HashMap::new(),
             duties: vec![(begin, Duty::Scrape), (controller.due(), Duty::Look)],
             controller,
-            scraped: 0.0,
+            prometheus: Prometheus::new(scene.scaling.load_range),
             course: Course::new(requests),
         }
     }
@@ -120,13 +121,15 @@ impl Cluster {
         match duty {
             Duty::Scrape => {
                 let metrics = self.stand.metrics().await?;
-                self.scraped = metrics.sum("darkroom_queued_work_seconds", &[]) * self.speed;
+                let seconds = |series| metrics.sum(series, &[]) * self.speed;
+                let queued = seconds("darkroom_queued_work_seconds");
+                self.prometheus.scraped(queued, seconds("darkroom_admitted_work_seconds_total"), at);
                 let ready = ready(&metrics, "denoiser") as u32;
-                self.course.sample(at - self.begin, self.pods.count(), ready, self.scraped, self.pods.spent(at));
+                self.course.sample(at - self.begin, self.pods.count(), ready, queued, self.pods.spent(at));
                 self.duties.push((at + self.scrape, Duty::Scrape));
             }
             Duty::Look => {
-                if let Some(scaled) = self.controller.look(self.scraped, self.pods.count(), at) {
+                if let Some(scaled) = self.controller.look(self.prometheus.signals(at), self.pods.count(), at) {
                     self.course.scaled(at - self.begin, scaled);
                     self.scale(scaled.to, at);
                 }

@@ -16,6 +16,7 @@ pub mod hpa;
 pub mod keda;
 pub mod live;
 pub mod pods;
+pub mod prometheus;
 pub mod scene;
 pub mod stand;
 pub mod sweep;

@@ -138,16 +138,37 @@ pub struct Scene {
 /// Most replicas of every scene.
 pub const MOST: u32 = 20;
 
+/// What is chosen among.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Choice {
+    /// Queued seconds for each replica.
+    pub threshold: f64,
+    /// Of each replica's time so much is to be used by what comes; `None`: the queue is all that counts.
+    pub load: Option<f64>,
+    /// Seconds of the stabilisation window downwards.
+    pub window: u64,
+    /// KEDA takes the last one away, too.
+    pub to_zero: bool,
+}
+
+impl Choice {
+    /// What is shipped: see `tests/load/AUTOSCALING.md`.
+    pub const SHIPPED: Self = Self { threshold: 20.0, load: Some(0.8), window: 300, to_zero: true };
+}
+
 impl Scene {
-    /// With what is shipped, apart from what the sweep varies.
+    /// With what is shipped, apart from what is chosen.
     #[must_use]
-    pub fn new(machine: Machine, trace: Trace, seed: u64, threshold: f64, window: Duration, to_zero: bool) -> Self {
-        let mut settings = hpa::Settings::usual(1, MOST, threshold);
-        settings.down.window = window;
+    pub fn new(machine: Machine, trace: Trace, seed: u64, choice: Choice) -> Self {
+        let Choice { threshold, load, window, to_zero } = choice;
+        let targets: Vec<f64> = std::iter::once(threshold).chain(load).collect();
+        let mut settings = hpa::Settings::usual(1, MOST, &targets);
+        settings.down.window = Duration::from_secs(window);
+        let keda = to_zero.then_some(keda::Settings { polling: Duration::from_secs(15), ..keda::Settings::USUAL });
         Self {
             machine,
             trace,
-            scaling: Scaling { hpa: settings, keda: to_zero.then_some(keda::Settings::USUAL) },
+            scaling: Scaling { hpa: settings, keda, load_range: Duration::from_secs(300) },
             delays: Delays::WARM,
             scrape: Duration::from_secs(15),
             no_worker_wait: Duration::from_secs(600),

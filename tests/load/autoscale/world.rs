@@ -11,6 +11,7 @@ use darkroom_orchestrator::simulation::{Ask, Denoiser, Place, Queue, Slot, Waiti
 use super::controller::Controller;
 use super::figures::{Course, Fate, Figures};
 use super::pods::{Leaving, PodId, Pods};
+use super::prometheus::Prometheus;
 use super::scene::Scene;
 use super::worker::{News, PictureId, Worker};
 use crate::load::arrivals::Arrival;
@@ -66,8 +67,7 @@ pub struct World<'a> {
     leaving: HashMap<PodId, Leaving>,
     pods: Pods,
     controller: Controller,
-    /// What Prometheus says.
-    scraped: f64,
+    prometheus: Prometheus,
     course: Course,
 }
 
@@ -113,7 +113,7 @@ impl<'a> World<'a> {
             leaving: HashMap::new(),
             pods: Pods::new(scene.delays, scene.seed),
             controller: Controller::new(&scene.scaling, begin + shift(7919), shift(104_729)),
-            scraped: 0.0,
+            prometheus: Prometheus::new(scene.scaling.load_range),
             course: Course::new(trace.len()),
             trace,
         };
@@ -178,12 +178,12 @@ impl<'a> World<'a> {
                 }
             }
             Event::Scrape => {
-                self.scraped = self.queue.work_seconds();
+                self.prometheus.scraped(self.queue.work_seconds(), self.queue.admitted_seconds(), now);
                 self.at(now + self.scene.scrape, Event::Scrape);
             }
             Event::Look => {
                 let replicas = self.pods.count();
-                if let Some(scaled) = self.controller.look(self.scraped, replicas, now) {
+                if let Some(scaled) = self.controller.look(self.prometheus.signals(now), replicas, now) {
                     self.course.scaled(now - self.begin, scaled);
                     self.scale(scaled.to, now);
                 }
@@ -379,3 +379,6 @@ impl<'a> World<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

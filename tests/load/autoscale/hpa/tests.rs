@@ -14,8 +14,8 @@ fn policy(change: Change, seconds: u32) -> Policy {
 fn course(hpa: &mut Hpa, begin: u32, wanted: &[u32], now: Instant) -> Vec<u32> {
     let mut replicas = begin;
     let step = |(look, wanted): (u32, &u32)| {
-        let metric = f64::from(*wanted) * hpa.settings.target;
-        replicas = hpa.sync(metric, replicas, now + look * SYNC_PERIOD);
+        let metric = f64::from(*wanted) * hpa.settings.targets[0];
+        replicas = hpa.sync(&[metric], replicas, now + look * SYNC_PERIOD);
         replicas
     };
     (0..).zip(wanted).map(step).collect()
@@ -23,7 +23,7 @@ fn course(hpa: &mut Hpa, begin: u32, wanted: &[u32], now: Instant) -> Vec<u32> {
 
 /// Without windows or limits.
 fn free(target: f64) -> Settings {
-    let mut settings = Settings::usual(1, 1000, target);
+    let mut settings = Settings::usual(1, 1000, &[target]);
     settings.up.policies = vec![policy(Change::Pods(1000), 15)];
     settings.down.window = Duration::ZERO;
     settings
@@ -34,7 +34,7 @@ fn free(target: f64) -> Settings {
 #[test]
 fn twice_the_target_doubles_and_half_of_it_halves() {
     let now = Instant::now();
-    let after = |each: f64| Hpa::new(free(0.1)).sync(each * 4.0, 4, now);
+    let after = |each: f64| Hpa::new(free(0.1)).sync(&[each * 4.0], 4, now);
     assert_eq!([after(0.2), after(0.05), after(0.1)], [8, 2, 4]);
 }
 
@@ -42,7 +42,7 @@ fn twice_the_target_doubles_and_half_of_it_halves() {
 #[test]
 fn near_the_target_nothing_changes() {
     let now = Instant::now();
-    let after = |metric| Hpa::new(free(10.0)).sync(metric, 10, now);
+    let after = |metric| Hpa::new(free(10.0)).sync(&[metric], 10, now);
     assert_eq!([after(91.0), after(109.0)], [10, 10]);
     assert_eq!([after(89.0), after(111.0)], [9, 12]);
     assert_eq!(after(0.0), 1, "the least that there may be");
@@ -52,7 +52,7 @@ fn near_the_target_nothing_changes() {
 /// as 7.2 is rounded up; from 40 on it is four.
 #[test]
 fn the_policy_that_allows_more_holds() {
-    let mut settings = Settings::usual(10, 100, 1.0);
+    let mut settings = Settings::usual(10, 100, &[1.0]);
     settings.down.window = Duration::ZERO;
     settings.down.policies = vec![policy(Change::Pods(4), 60), policy(Change::Percent(10), 60)];
     let mut hpa = Hpa::new(settings);
@@ -64,7 +64,7 @@ fn the_policy_that_allows_more_holds() {
 /// "Example: limit scale down rate", with `selectPolicy: Min`: five pods a minute where ten percent would be more.
 #[test]
 fn the_policy_that_allows_less_holds_where_it_is_asked_for() {
-    let mut settings = Settings::usual(1, 200, 1.0);
+    let mut settings = Settings::usual(1, 200, &[1.0]);
     settings.down.window = Duration::ZERO;
     settings.down.select = Select::Least;
     settings.down.policies = vec![policy(Change::Percent(10), 60), policy(Change::Pods(5), 60)];
@@ -77,7 +77,7 @@ fn the_policy_that_allows_less_holds_where_it_is_asked_for() {
 /// The first user story of the enhancement proposal 853: 900 percent a look take one replica to a thousand in three.
 #[test]
 fn as_fast_as_possible() {
-    let mut settings = Settings::usual(1, 1000, 1.0);
+    let mut settings = Settings::usual(1, 1000, &[1.0]);
     settings.up.policies = vec![policy(Change::Percent(900), 15)];
     assert_eq!(course(&mut Hpa::new(settings), 1, &[5000; 4], Instant::now()), [10, 100, 1000, 1000]);
 }
@@ -85,7 +85,7 @@ fn as_fast_as_possible() {
 /// "Default behavior": four pods or twice as many every 15 s upwards, whichever is more.
 #[test]
 fn the_default_doubles_or_adds_four() {
-    let mut hpa = Hpa::new(Settings::usual(1, 100, 1.0));
+    let mut hpa = Hpa::new(Settings::usual(1, 100, &[1.0]));
     assert_eq!(course(&mut hpa, 1, &[100; 7], Instant::now()), [5, 10, 20, 40, 80, 100, 100]);
 }
 
@@ -108,13 +108,22 @@ fn the_way_up_waits_for_its_window() {
     assert_eq!(course(&mut hpa, 2, &[2, 9, 7, 7], Instant::now()), [2, 2, 7, 7]);
 }
 
+/// "Support for multiple metrics": the largest of what they ask for.
+#[test]
+fn of_several_metrics_the_one_that_asks_for_most_has_its_way() {
+    let now = Instant::now();
+    let both = Settings { targets: vec![10.0, 0.5], ..free(1.0) };
+    let after = |first, second| Hpa::new(both.clone()).sync(&[first, second], 4, now);
+    assert_eq!([after(80.0, 0.5), after(10.0, 3.5), after(10.0, 1.5)], [8, 7, 3]);
+}
+
 #[test]
 fn bounds_come_first_and_none_stays_none() {
     let now = Instant::now();
-    let mut hpa = Hpa::new(Settings::usual(2, 5, 1.0));
-    assert_eq!(hpa.sync(0.0, 9, now), 5);
-    assert_eq!(hpa.sync(100.0, 1, now), 2);
-    assert_eq!(hpa.sync(100.0, 0, now), 0, "from zero it is KEDA's turn");
+    let mut hpa = Hpa::new(Settings::usual(2, 5, &[1.0]));
+    assert_eq!(hpa.sync(&[0.0], 9, now), 5);
+    assert_eq!(hpa.sync(&[100.0], 1, now), 2);
+    assert_eq!(hpa.sync(&[100.0], 0, now), 0, "from zero it is KEDA's turn");
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
@@ -136,11 +145,11 @@ proptest! {
         target in 0.1..100.0f64,
         metrics in prop::collection::vec(0.0..5000.0f64, 1..80),
     ) {
-        let settings = Settings { min, max: min + more, target, tolerance: 0.1, up, down };
+        let settings = Settings { min, max: min + more, targets: vec![target], tolerance: 0.1, up, down };
         let (mut hpa, now) = (Hpa::new(settings.clone()), Instant::now());
         let mut replicas = min;
         for (look, metric) in (0..).zip(metrics) {
-            let next = hpa.sync(metric, replicas, now + look * SYNC_PERIOD);
+            let next = hpa.sync(&[metric], replicas, now + look * SYNC_PERIOD);
             prop_assert!((min..=min + more).contains(&next), "{next} of {min} to {}", min + more);
             let ratio = metric / (target * f64::from(replicas));
             if (ratio - 1.0).abs() < settings.tolerance - 0.01 {
