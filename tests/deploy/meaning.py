@@ -178,16 +178,24 @@ class Release:
             scaled.add(target["metadata"]["name"])
             several = len(self.served) > 1
             if one["kind"] == "ScaledObject":
-                [trigger] = spec["triggers"]
-                query = trigger["metadata"]["query"]
-                assert query.startswith("sum(darkroom_queued_work_seconds{") and 'release="' in query, query
-                assert (f'model="{model}"' in query) == several, f"{query} asks for another model than {model}"
-                assert float(trigger["metadata"]["threshold"]) > 0 and trigger["metadata"]["ignoreNullValues"] == "false"
+                queued, load = (trigger["metadata"] for trigger in spec["triggers"])
+                assert queued["query"].startswith("sum(darkroom_queued_work_seconds{"), queued["query"]
+                assert load["query"].startswith("sum(rate(darkroom_admitted_work_seconds_total{"), load["query"]
+                for asked in (queued, load):
+                    assert 'release="' in asked["query"], asked["query"]
+                    assert (f'model="{model}"' in asked["query"]) == several, f"{asked['query']} asks for another model than {model}"
+                    assert float(asked["threshold"]) > 0
+                # Queued work alone starts the first denoiser, and is missed when it is not there.
+                assert float(queued["activationThreshold"]) < 60 and queued["ignoreNullValues"] == "false"
+                assert float(load["activationThreshold"]) >= 1000
                 to_zero |= spec["minReplicaCount"] == 0
             else:
                 assert spec["minReplicas"] >= 1
-                selector = spec["metrics"][0]["external"]["metric"]["selector"]["matchLabels"]
-                assert selector.get("model") == (model if several else None), selector
+                names = [metric["external"]["metric"]["name"] for metric in spec["metrics"]]
+                assert names == ["darkroom_queued_work_seconds", "darkroom_load"], names
+                for metric in spec["metrics"]:
+                    selector = metric["external"]["metric"]["selector"]["matchLabels"]
+                    assert selector.get("model") == (model if several else None), selector
         for name, deployment in wanted.items():
             assert ("replicas" in deployment["spec"]) == (name not in scaled), f"{name}: its number is the autoscaler's, or nobody's"
         if to_zero:
