@@ -65,7 +65,11 @@ impl Admission {
     /// [`Refusal`], with what the client can do about it.
     pub(crate) fn enter_early(self: &Arc<Self>, client: &Client, work: Work) -> Result<EarlyPlace, Refusal> {
         let mut inner = self.lock();
-        let early = inner.scheduler.enter_early(client, work, Instant::now())?;
+        let early = self.places.enter(|most| {
+            inner.scheduler.set_places(most, self.places.limit());
+            let early = inner.scheduler.enter_early(client, work, Instant::now());
+            (inner.scheduler.depth(), early)
+        })?;
         self.metrics.queue(&inner.scheduler);
         Ok(EarlyPlace { admission: Arc::clone(self), early })
     }
@@ -183,6 +187,7 @@ impl Drop for EarlyPlace {
     fn drop(&mut self) {
         let mut inner = self.admission.lock();
         inner.scheduler.leave_early(&self.early);
+        self.admission.places.count(inner.scheduler.depth());
         self.admission.metrics.queue(&inner.scheduler);
     }
 }

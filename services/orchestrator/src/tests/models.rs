@@ -252,6 +252,40 @@ async fn a_crowd_for_one_model_leaves_the_other_its_places_and_its_denoisers() {
 }
 
 #[tokio::test]
+async fn those_who_wait_for_a_model_without_denoisers_leave_the_other_its_places() {
+    let gone = denoiser(&other_behaviour()).await;
+    let address = gone.grpc_addr;
+    drop(gone);
+    let fleet = Fleet::of_two(&[address], |config| (config.queue_limit, config.no_worker_wait_seconds) = (8, 20)).await;
+    let served = r#"darkroom_model_info{model="fake",text_revision="0123456789abcdef/f32"}"#;
+    fleet.metric_becomes(served, 1.0).await;
+    let ask = |client| {
+        let mut door = fleet.client.clone();
+        tokio::spawn(async move { door.generate(by(client, of("other"))).await.map(drop) })
+    };
+    let waiting: Vec<_> = (0..6).map(ask).collect();
+    fleet.metric_becomes(r#"darkroom_queue_depth{model="other"}"#, 6.0).await;
+    let refused = ask(6).await.unwrap().unwrap_err();
+    let expected =
+        "6 requests for this model wait already; of this server's 8 places the rest is kept for other models";
+    assert!(refused.message().starts_with(expected), "{refused:?}");
+
+    // The other model has what is left: two run and one waits.
+    fleet.set_step_time(Duration::from_millis(20));
+    let mut crowd = Vec::new();
+    let long = || GenerateRequest { num_inference_steps: Some(1000), ..of("fake") };
+    while let Ok(stream) = fleet.generate(by(100 + crowd.len() as u32, long())).await {
+        crowd.push(stream);
+    }
+    assert_eq!((crowd.len(), fleet.info().await.queue_depth), (3, 7));
+    for one in &waiting {
+        one.abort();
+    }
+    fleet.metric_becomes(r#"darkroom_queue_depth{model="other"}"#, 0.0).await;
+    crowd.push(fleet.generate(by(200, long())).await.unwrap());
+}
+
+#[tokio::test]
 async fn calls_to_workers_that_both_use_wait_in_one_line() {
     let Two { fleet, denoiser: _denoiser, .. } = two(|_| ()).await;
     *fleet.behaviour.decode_time.lock().unwrap() = Duration::from_millis(50);
