@@ -1,5 +1,6 @@
 //! TLS from end to end: a fleet whose stages take nobody without a certificate, and everybody whom it does not let in.
 
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -74,8 +75,11 @@ async fn start(service: Service, flags: &[String]) -> anyhow::Result<(Program, A
     Ok((program, addresses))
 }
 
+/// A stage that is ready.
 async fn stage(service: Service, flags: &[String]) -> anyhow::Result<(Program, Addresses)> {
-    start(service, &[flags, &["--threads=1".into()]].concat()).await
+    let (program, addresses) = start(service, &[flags, &["--threads=1".into()]].concat()).await?;
+    program.ready().await?;
+    Ok((program, addresses))
 }
 
 async fn count(addresses: Addresses, metric: &str, reason: &str) -> anyhow::Result<f64> {
@@ -137,8 +141,6 @@ async fn a_fleet_behind_mutual_tls_draws_the_same_picture() -> anyhow::Result<()
     let error = Client::builder().tls(foreign).connect(format!("https://{}", door.grpc)).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
     assert!(error.to_string().to_lowercase().contains("certificate"), "{error}");
-    let elsewhere = files.public.issue("elsewhere", &["elsewhere.example"])?;
-    drop(elsewhere);
     wait::until("count of plain clients", async || Ok((count(door, FAILED, "no_tls").await? >= 1.0).then_some(())))
         .await
 }
@@ -160,8 +162,10 @@ async fn a_stage_lets_in_whom_its_authority_knows_and_nobody_else() -> anyhow::R
         ("no_tls", None),
     ] {
         let status = call(vae, tls.as_ref()).await?.expect_err(reason);
-        // What breaks a handshake is a broken connection to gRPC; nothing of the service is in it.
-        assert!(matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal), "{reason}: {status:?}");
+        // To gRPC this is a connection that broke before anything was said, and which code that is depends on when; nothing of the
+        // service is in it.
+        let broken = [Code::Unavailable, Code::Unknown, Code::Internal, Code::Cancelled];
+        assert!(broken.contains(&status.code()) && status.source().is_some(), "{reason}: {status:?}");
         assert!(!format!("{status:?}").contains("pocket"), "{status:?}");
         wait::until(reason, async || Ok((count(vae, FAILED, reason).await? >= 1.0).then_some(()))).await?;
     }
