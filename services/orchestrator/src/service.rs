@@ -133,6 +133,8 @@ impl ImageGenerationService {
         let warnings = lowered(job.priority, client.max_priority).into_iter().chain(unheard(&job, &model)).collect();
         let identity = Arc::clone(&client.identity);
         let admitted = self.admit(line, client, &job, &model, arrived, deadline);
+        let total = if admitted.is_ok() { &line.metrics().admitted } else { &line.metrics().refused };
+        total.increment(1);
         let (permit, place) = admitted.inspect_err(|status| name.log().fail(status.clone()))?;
         let pictures = self.inputs.decode(files, &job, &identity).await;
         let pictures = pictures.inspect_err(|status| name.log().fail(status.clone()))?;
@@ -158,21 +160,6 @@ impl ImageGenerationService {
 
     /// A place in the queue for a request that is new here.
     fn admit(
-        &self,
-        line: &Line,
-        client: Client,
-        job: &Job,
-        model: &Model,
-        arrived: Instant,
-        deadline: Option<Instant>,
-    ) -> Result<(Permit, Place), Status> {
-        let place = self.place(line, client, job, model, arrived, deadline);
-        let total = if place.is_ok() { &line.metrics().admitted } else { &line.metrics().refused };
-        total.increment(1);
-        place
-    }
-
-    fn place(
         &self,
         line: &Line,
         client: Client,
