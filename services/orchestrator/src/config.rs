@@ -42,7 +42,7 @@ pub struct Config {
     /// Private key of that certificate, a PEM file. All three are read again when they change.
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     pub stages_key: Option<PathBuf>,
-    /// Several models side by side, in the TOML file alone: a [[model]] for each with its name, denoisers and, where they differ from
+    /// Several models side by side, in the TOML file alone: one of the tables `model` for each, with its name, denoisers and, where they differ from
     /// those above, text_encoders and vaes. The first is the default.
     #[arg(long, value_name = "TABLE", help_heading = "Stages", value_parser = ModelTable::parse)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
