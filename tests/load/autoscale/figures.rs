@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn turning_back_soon_is_flapping() {
         let mut course = Course::new(1);
-        let minutes = |minutes| Duration::from_secs(60 * minutes);
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         for (at, from, to) in [(0, 1, 2), (5, 2, 4), (14, 4, 3), (25, 3, 5), (34, 5, 1)] {
             course.scaled(minutes(at), Scaled { from, to });
         }
