@@ -90,7 +90,8 @@ struct Cluster {
 impl Cluster {
     fn new(scene: &Scene, stand: Stand, speed: f64, requests: usize) -> Self {
         let begin = Instant::now();
-        let controller = Controller::new(&scene.scaling, begin + Duration::from_secs(5), Duration::from_secs(8));
+        let [scrape, sync, poll] = scene.first_looks();
+        let controller = Controller::new(&scene.scaling, begin + sync, poll);
         Self {
             begin,
             speed,
@@ -99,7 +100,7 @@ impl Cluster {
             pods: Pods::new(scene.delays, scene.seed),
             running: HashMap::new(),
             leaving: HashMap::new(),
-            duties: vec![(begin, Duty::Scrape), (controller.due(), Duty::Look)],
+            duties: vec![(begin + scrape, Duty::Scrape), (controller.due(), Duty::Look)],
             controller,
             prometheus: Prometheus::new(scene.scaling.load_range),
             course: Course::new(requests),

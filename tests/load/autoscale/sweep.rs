@@ -15,6 +15,8 @@ const THRESHOLDS: [f64; 6] = [5.0, 10.0, 20.0, 30.0, 60.0, 120.0];
 const LOADS: [Option<f64>; 2] = [None, Some(0.8)];
 /// Of replicas, in an hour. Each start has its cost where nodes and images have to come first.
 const MOST_SCALINGS: f64 = 8.0;
+/// Times the cost of the cheapest: what differs by less is as cheap.
+const NEARLY: f64 = 1.1;
 /// Seconds of the stabilisation window downwards.
 const WINDOWS: [u64; 3] = [60, 300, 600];
 
@@ -35,6 +37,12 @@ impl Row {
             let failed = figures.refused + figures.unserved + figures.lost;
             figures.wait.p95 <= OBJECTIVE && failed == 0 && figures.scalings_an_hour() <= MOST_SCALINGS
         })
+    }
+
+    /// Scalings that turned back soon, on all traces.
+    #[must_use]
+    pub fn flaps(&self) -> usize {
+        self.figures.iter().map(|figures| figures.flaps).sum()
     }
 
     /// Replicas at a time, as the mean of the traces.
@@ -72,11 +80,13 @@ impl Sweep {
         Ok(Self { rows: choices.into_par_iter().map(row).collect::<anyhow::Result<_>>()? })
     }
 
-    /// The cheapest that holds, with or without the last one taken away.
+    /// Of those that hold and are nearly as cheap as any that does, the one that turns back least often; with or without the last one
+    /// taken away.
     #[must_use]
     pub fn chosen(&self, to_zero: bool) -> Option<&Row> {
-        let candidates = self.rows.iter().filter(|row| row.choice.to_zero == to_zero && row.holds());
-        candidates.min_by(|left, right| left.cost().total_cmp(&right.cost()))
+        let holding = || self.rows.iter().filter(|row| row.choice.to_zero == to_zero && row.holds());
+        let cheapest = holding().map(Row::cost).min_by(f64::total_cmp)?;
+        holding().filter(|row| row.cost() <= NEARLY * cheapest).min_by_key(|row| row.flaps())
     }
 }
 

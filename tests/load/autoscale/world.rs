@@ -96,8 +96,7 @@ impl<'a> World<'a> {
             assumed_step_seconds: scene.machine.facts().evaluation_seconds().0 * 8192.0 / PIXELS as f64,
             ..Config::default()
         };
-        // Nobody's looks fall together.
-        let shift = |part: u64| Duration::from_millis(scene.seed.wrapping_mul(part) % 15_000);
+        let [scrape, sync, poll] = scene.first_looks();
         let mut world = Self {
             scene,
             facts: scene.machine.facts(),
@@ -112,12 +111,12 @@ impl<'a> World<'a> {
             workers: BTreeMap::new(),
             leaving: HashMap::new(),
             pods: Pods::new(scene.delays, scene.seed),
-            controller: Controller::new(&scene.scaling, begin + shift(7919), shift(104_729)),
+            controller: Controller::new(&scene.scaling, begin + sync, poll),
             prometheus: Prometheus::new(scene.scaling.load_range),
             course: Course::new(trace.len()),
             trace,
         };
-        world.at(begin + shift(31), Event::Scrape);
+        world.at(begin + scrape, Event::Scrape);
         world.at(begin, Event::Sample);
         world.at(world.controller.due(), Event::Look);
         if scene.scaling.keda.is_none() {
