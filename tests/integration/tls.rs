@@ -190,6 +190,7 @@ async fn certificates_are_replaced_while_the_service_runs() -> anyhow::Result<()
     // A key that belongs to another certificate: what was there stays.
     let foreign = files.foreign.issue("stage", &["127.0.0.1"])?;
     std::fs::copy(&foreign.key, &files.stage.key)?;
+    // Longer than the time between two looks at the files.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert!(call(vae, old.as_ref()).await?.is_ok());
 

@@ -169,8 +169,9 @@ impl Allowances {
     pub(crate) fn enter(&self, client: &Client, images: u32) -> Result<Permit, Status> {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let entered = self.usage().enter(client, images, Instant::now(), unix);
-        entered.map_err(|over| self.over(client, over))?;
-        Ok(Permit { allowances: self.clone(), identity: client.identity.clone(), unmade: images, unix })
+        let counted = entered.map_err(|over| self.over(client, over))?;
+        let counted = counted.then(|| (self.clone(), client.identity.clone(), unix));
+        Ok(Permit { counted, unmade: images })
     }
 
     fn over(&self, client: &Client, over: Over) -> Status {
@@ -185,10 +186,9 @@ impl Allowances {
 
 /// A request's part of what its client may have.
 pub(crate) struct Permit {
-    allowances: Allowances,
-    identity: Identity,
+    /// Where, for whom and when; `None` for a client without limits.
+    counted: Option<(Allowances, Identity, u64)>,
     unmade: u32,
-    unix: u64,
 }
 
 impl Permit {
@@ -200,7 +200,9 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.allowances.usage().leave(&self.identity, self.unmade, self.unix);
+        if let Some((allowances, identity, unix)) = &self.counted {
+            allowances.usage().leave(identity, self.unmade, *unix);
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use tracing::{Instrument, Span};
 use crate::admission::Place;
 use crate::answers;
 use crate::audit::{Audit, Audited, Entry};
-use crate::clients::{Allowances, Client, Clients, Permit};
+use crate::clients::{Allowances, Client, Clients};
 use crate::estimate::estimate;
 use crate::events::Warning;
 use crate::generate;
@@ -117,6 +117,9 @@ impl ImageGenerationService {
             return Ok(listener);
         }
         let line = self.lines.of(&content.model)?;
+        // Before any wait, so that who waits for the first denoiser counts; a number out of its range is refused below.
+        let images = content.num_images.unwrap_or(1).clamp(1, self.limits.max_images);
+        let permit = self.allowances.enter(&client, images)?;
         let model = self.model(line, &client, &content).await?;
         let files = files?;
         let init_size = files.as_ref().map(Files::size);
@@ -135,7 +138,7 @@ impl ImageGenerationService {
         let admitted = self.admit(line, client, &job, &model, arrived, deadline);
         let total = if admitted.is_ok() { &line.metrics().admitted } else { &line.metrics().refused };
         total.increment(1);
-        let (permit, place) = admitted.inspect_err(|status| name.log().fail(status.clone()))?;
+        let place = admitted.inspect_err(|status| name.log().fail(status.clone()))?;
         let pictures = self.inputs.decode(files, &job, &identity).await;
         let pictures = pictures.inspect_err(|status| name.log().fail(status.clone()))?;
         tracing::info!(request_id = %job.request_id, images = job.num_images, "admitted");
@@ -167,17 +170,15 @@ impl ImageGenerationService {
         model: &Model,
         arrived: Instant,
         deadline: Option<Instant>,
-    ) -> Result<(Permit, Place), Status> {
+    ) -> Result<Place, Status> {
         if self.readiness.state() == State::Draining {
             return Err(Status::unavailable(
                 "this orchestrator is shutting down and takes no new requests; try another one",
             ));
         }
         self.results.room(&client.identity)?;
-        let permit = self.allowances.enter(&client, job.num_images)?;
         let decoded = job.output != Output::Latents;
-        let place = line.admission.enter(client, work(job, model), arrived, deadline, decoded);
-        Ok((permit, place.map_err(Status::from)?))
+        line.admission.enter(client, work(job, model), arrived, deadline, decoded).map_err(Status::from)
     }
 }
 

@@ -88,7 +88,8 @@ fn tcp() -> HttpConnector {
     tcp
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use socket2::SockRef;
     use tokio::net::TcpListener;

@@ -70,14 +70,15 @@ impl Usage {
         Ok(())
     }
 
-    /// A new request for `images`, at `unix` seconds since the epoch. It must [leave](Self::leave) in the end.
+    /// A new request for `images`, at `unix` seconds since the epoch. Says whether it is counted: then it must
+    /// [leave](Self::leave) in the end, whatever the file says of its client by then.
     ///
     /// # Errors
     /// [`Over`], and then nothing is counted.
-    pub(super) fn enter(&mut self, client: &Client, images: u32, now: Instant, unix: u64) -> Result<(), Over> {
+    pub(super) fn enter(&mut self, client: &Client, images: u32, now: Instant, unix: u64) -> Result<bool, Over> {
         let Limits { max_running, images_per_day, .. } = client.limits;
         if max_running.is_none() && images_per_day.is_none() {
-            return Ok(());
+            return Ok(false);
         }
         let account = self.account(client, now);
         if account.day != unix / DAY {
@@ -102,10 +103,10 @@ impl Usage {
         }
         account.running += 1;
         account.images = account.images.saturating_add(images);
-        Ok(())
+        Ok(true)
     }
 
-    /// A request that entered at `unix` is over; `unmade` of its pictures were not made.
+    /// A counted request that entered at `unix` is over; `unmade` of its pictures were not made.
     pub(super) fn leave(&mut self, identity: &Identity, unmade: u32, unix: u64) {
         let Some(account) = self.0.get_mut(identity) else { return };
         account.running = account.running.saturating_sub(1);
@@ -184,7 +185,7 @@ mod tests {
         let (mut usage, now) = (Usage::default(), Instant::now());
         let free = client(Limits::default());
         usage.call(&free, now).unwrap();
-        usage.enter(&free, u32::MAX, now, NOON).unwrap();
+        assert!(!usage.enter(&free, u32::MAX, now, NOON).unwrap());
         assert!(usage.0.is_empty());
         let limits = Limits { requests_per_minute: Some(60), ..Limits::default() };
         for index in 0..100 {

@@ -98,7 +98,15 @@ impl ImageTask {
     ) -> Result<End, Status> {
         let ending = Ending::of(&Span::current());
         let counted = Counted(kept);
-        let end = self.try_once(lease, pass, from, &mut *counted.0, slot).await;
+        let end = async {
+            let expected = slot.expected_evaluation();
+            let request = self.request(pass, from, counted.0.track.attempt());
+            match self.calls.denoise(lease, request, &self.model, expected, self.deadline).await {
+                Ok(denoising) => self.listen(denoising, pass, counted.0, slot).await,
+                Err(failure) => Ok(End::Failed(failure, Got::Nowhere)),
+            }
+        };
+        let end = end.await;
         match &end {
             Ok(End::Latents { .. }) => ending.well("finished"),
             Ok(End::Drained) => ending.well("drained"),
@@ -106,22 +114,6 @@ impl ImageTask {
             Err(status) => ending.badly("failed", code_name(status.code())),
         }
         end
-    }
-
-    async fn try_once(
-        &self,
-        lease: Lease,
-        pass: &Pass,
-        from: Option<Checkpoint>,
-        kept: &mut Kept,
-        slot: &mut Slot,
-    ) -> Result<End, Status> {
-        let expected = slot.expected_evaluation();
-        let request = self.request(pass, from, kept.track.attempt());
-        match self.calls.denoise(lease, request, &self.model, expected, self.deadline).await {
-            Ok(denoising) => self.listen(denoising, pass, kept, slot).await,
-            Err(failure) => Ok(End::Failed(failure, Got::Nowhere)),
-        }
     }
 
     /// Follows one try to its end.

@@ -68,21 +68,16 @@ fn lines(audit: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The lines of a fleet that has ended.
-async fn ended(fleet: Fleet, audit: &Path) -> Vec<Value> {
-    let Fleet { orchestrator, client, .. } = fleet;
-    drop(client);
-    orchestrator.drain().await.unwrap();
+/// So many lines, as soon as they are there.
+async fn written(audit: &Path, count: usize) -> Vec<Value> {
     let until = Instant::now() + PATIENCE;
-    // The last who holds it writes the rest when its task is dropped.
     loop {
-        let (before, now) = (lines(audit).len(), {
-            sleep(Duration::from_millis(50)).await;
-            lines(audit)
-        });
-        if before == now.len() || Instant::now() > until {
-            return now;
+        let lines = lines(audit);
+        if lines.len() >= count {
+            return lines;
         }
+        assert!(Instant::now() < until, "{} of {count} lines came", lines.len());
+        sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -117,7 +112,7 @@ async fn nobody_comes_in_without_a_key_that_is_good() {
     client.list_models(with_key("studio-key", ListModelsRequest {})).await.unwrap();
     let page = fleet.metrics().await;
 
-    let lines = ended(fleet, &audit).await;
+    let lines = written(&audit, 8).await;
     let codes: Vec<&str> = lines.iter().map(|line| line["code"].as_str().unwrap()).collect();
     assert_eq!(codes, ["UNAUTHENTICATED"; 6].into_iter().chain(["OK", "OK"]).collect::<Vec<_>>());
     let drawn = &lines[6];
@@ -197,4 +192,31 @@ async fn a_key_is_given_and_taken_back_while_the_server_runs() {
     assert!(fleet.all(with_key("new-key", request())).await.1.is_none());
     // What runs goes on.
     while !matches!(next(&mut running).await, Event::Completed(_)) {}
+}
+
+#[tokio::test]
+async fn who_waits_for_the_first_denoiser_counts_among_what_may_run() {
+    let (clients, folder) = (file(FILE), tempfile::tempdir().unwrap());
+    let fleet = Fleet::unready(|config| {
+        config.clients_file = Some(clients.path().to_owned());
+        config.audit_log = Some(folder.path().join("audit.jsonl"));
+        config.denoisers = vec!["127.0.0.1:1".into()];
+        config.no_worker_wait_seconds = 60;
+    })
+    .await;
+    let waiting = tokio::spawn({
+        let mut client = fleet.client.clone();
+        async move { client.generate(with_key("busy-key", request())).await.map(drop) }
+    });
+    fleet.eventually_metric("darkroom_queue_depth", 1.0).await;
+    let status = fleet.client.clone().generate(with_key("busy-key", request())).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().starts_with("max_running: "), "{status:?}");
+    // Who gives up makes room.
+    waiting.abort();
+    fleet.metric_becomes("darkroom_queue_depth", 0.0).await;
+    let mut again = with_key("busy-key", request());
+    again.set_timeout(Duration::from_millis(300));
+    let status = fleet.client.clone().generate(again).await.unwrap_err();
+    assert_ne!(status.code(), Code::ResourceExhausted, "{status:?}");
 }
