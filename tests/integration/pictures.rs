@@ -38,7 +38,7 @@ async fn twenty_fixed_prompts_are_drawn_as_often_right_as_the_model_can() -> any
     let fleet = Fleet::with_pocket_model().start().await?;
     let scenes: Vec<Scene> = PROMPTS.iter().map(|prompt| prompt.parse()).collect::<Result<_, _>>()?;
     let scenes: Vec<(Scene, u64)> = scenes.into_iter().zip(0..).collect();
-    let exhibits = gallery::draw(&fleet.client().await?, &scenes).await?;
+    let exhibits = gallery::draw(&fleet.client().await?, &scenes, |request| request).await?;
     fleet.drain().await?;
 
     let verdicts: Vec<Verdict> = exhibits.iter().map(|exhibit| exhibit.verdict).collect();

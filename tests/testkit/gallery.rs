@@ -14,7 +14,7 @@ const AT_ONCE: usize = 4;
 /// Pixels around each picture of a contact sheet.
 const MARGIN: u32 = 4;
 /// Pictures in a row of a contact sheet.
-const COLUMNS: u32 = 10;
+const COLUMNS: u32 = 8;
 /// The margin of pictures with a fault; none of the scenes' colours is near it.
 const FAULT: Rgb<u8> = Rgb([255, 0, 255]);
 
@@ -30,19 +30,23 @@ pub struct Exhibit {
     pub verdict: Verdict,
 }
 
-/// Has a picture made of each scene's canonical prompt, with its seed and otherwise the model's defaults, and judges them.
-/// They come in the order of `scenes`.
+/// Has a picture made of each scene's canonical prompt, with its seed and otherwise the settings of `change`, or the model's defaults, and
+/// judges them. They come in the order of `scenes`.
 ///
 /// # Errors
 /// The first request that fails.
-pub async fn draw(client: &Client, scenes: &[(Scene, u64)]) -> anyhow::Result<Vec<Exhibit>> {
-    let mut waiting = scenes.iter().copied().enumerate();
+pub async fn draw(
+    client: &Client,
+    scenes: &[(Scene, u64)],
+    change: impl Fn(GenerateRequest) -> GenerateRequest,
+) -> anyhow::Result<Vec<Exhibit>> {
+    let mut waiting = scenes.iter().cloned().enumerate();
     let mut running = JoinSet::new();
     let mut exhibits = Vec::with_capacity(scenes.len());
     loop {
         for (place, (scene, seed)) in waiting.by_ref().take(AT_ONCE - running.len()) {
-            let client = client.clone();
-            running.spawn(async move { anyhow::Ok((place, draw_one(&client, scene, seed).await?)) });
+            let (client, request) = (client.clone(), change(GenerateRequest::new(scene.to_string()).seed(seed)));
+            running.spawn(async move { anyhow::Ok((place, draw_one(&client, scene, seed, request).await?)) });
         }
         let Some(done) = running.join_next().await else { break };
         exhibits.push(done??);
@@ -51,9 +55,9 @@ pub async fn draw(client: &Client, scenes: &[(Scene, u64)]) -> anyhow::Result<Ve
     Ok(exhibits.into_iter().map(|(_, exhibit)| exhibit).collect())
 }
 
-async fn draw_one(client: &Client, scene: Scene, seed: u64) -> anyhow::Result<Exhibit> {
+async fn draw_one(client: &Client, scene: Scene, seed: u64, request: GenerateRequest) -> anyhow::Result<Exhibit> {
     let prompt = scene.to_string();
-    let mut events = client.generate(GenerateRequest::new(&prompt).seed(seed)).await?;
+    let mut events = client.generate(request).await?;
     let mut picture = None;
     while let Some(event) = events.next().await {
         match event.with_context(|| format!("\"{prompt}\""))? {

@@ -5,34 +5,35 @@
 
 pub mod mask;
 pub mod rates;
+pub mod seen;
 pub mod segment;
 pub mod template;
 
 use image::RgbImage;
 
-use crate::scenes::{Arrangement, Axis, Colour, Object, Scene, Shape, Size};
-use segment::Region;
+use crate::scenes::{Arrangement, Axis, Fill, Object, Scene, Shape};
+use seen::{Seen, SeenObject};
 
 /// The part of the picture's border that must have the background's colour.
 const PLAIN_BORDER: f64 = 0.9;
-/// The least distance, in pixels, between the centres of a pair along its axis.
-const PAIR_DISTANCE: f64 = 25.0;
-/// Radii up to here are small. Small objects are drawn with 14 to 16 pixels, those without a size word with 20 to 23.
-const SMALL_BELOW: f64 = 18.5;
-/// Radii from here on are large. Large objects are drawn with 27 to 29.5 pixels.
-const LARGE_ABOVE: f64 = 24.5;
+/// The least distance, in pixels, between the centres of neighbours along the line on which they stand.
+const DISTANCE: f64 = 25.0;
+/// The largest distance, in pixels, between the centres of what is inside of something and of what it is in.
+const CONCENTRIC: f64 = 16.0;
 
 /// What a picture got right of a scene.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Verdict {
-    /// The border has the background's colour almost everywhere.
+    /// The border has the background's colour almost everywhere; of a landscape, the sky.
     pub background: bool,
-    /// There are as many objects as asked for, and a pair stands as asked.
+    /// There are as many objects as asked for, and they stand as asked.
     pub layout: bool,
-    /// The part of the objects with the right colour, 0 to 1. Missing and extra objects count as wrong.
+    /// The part of the objects with the right colours, 0 to 1. Missing and extra objects count as wrong; a land is an object.
     pub colour: f64,
     /// The part of the objects with the right shape, likewise.
     pub shape: f64,
+    /// The part of the objects that are plain, outlined, striped or dotted as asked, likewise.
+    pub fill: f64,
     /// Whether all objects with a size word have that size; `None` where the prompt has no size word.
     pub size: Option<bool>,
 }
@@ -40,89 +41,77 @@ pub struct Verdict {
 impl Verdict {
     /// Nothing is wrong.
     pub fn all_right(&self) -> bool {
-        self.background && self.layout && self.colour == 1.0 && self.shape == 1.0 && self.size != Some(false)
-    }
-}
-
-/// What the judge sees in a picture.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Seen {
-    /// The most frequent colour along the border.
-    pub background: Colour,
-    /// The part of the border that has it.
-    pub plain_border: f64,
-    /// The objects, from left to right or from top to bottom.
-    pub objects: Vec<SeenObject>,
-}
-
-/// One object in a picture.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SeenObject {
-    /// Its colour well inside its edge.
-    pub colour: Colour,
-    /// The shape that fits it best, if one fits well.
-    pub shape: Option<Shape>,
-    /// Its centre of mass, in pixels from the left.
-    pub x: f64,
-    /// Its centre of mass, in pixels from the top.
-    pub y: f64,
-    /// Its area in pixels.
-    pub area: usize,
-}
-
-/// Finds the background and the objects of a picture.
-pub fn look(picture: &RgbImage, order: Axis) -> Seen {
-    let segments = segment::segment(picture);
-    let mut objects: Vec<_> = segments.regions.iter().map(SeenObject::of).collect();
-    let place = |object: &SeenObject| match order {
-        Axis::Horizontal => object.x,
-        Axis::Vertical => object.y,
-    };
-    objects.sort_by(|a, b| place(a).total_cmp(&place(b)));
-    Seen { background: segments.background, plain_border: segments.plain_border, objects }
-}
-
-impl SeenObject {
-    fn of(region: &Region) -> Self {
-        let (x, y) = region.mask.centroid();
-        Self { colour: region.colour, shape: template::best_shape(&region.mask), x, y, area: region.mask.area() }
-    }
-
-    /// Whether it has `wanted`'s size word, judged by the radius that an object of that shape and this area has.
-    fn has_size(&self, shape: Shape, wanted: Size) -> bool {
-        let radius = template::radius_of(shape, self.area);
-        match wanted {
-            Size::Small => radius < SMALL_BELOW,
-            Size::Large => radius > LARGE_ABOVE,
-        }
+        let wholly = [self.colour, self.shape, self.fill].iter().all(|part| *part == 1.0);
+        self.background && self.layout && wholly && self.size != Some(false)
     }
 }
 
 /// Compares a picture with the scene that it should show.
 pub fn judge(scene: &Scene, picture: &RgbImage) -> Verdict {
-    let seen = look(picture, scene.axis());
     let wanted = scene.in_reading_order();
+    let seen = match &scene.arrangement {
+        Arrangement::Landscape { .. } => Seen::landscape(picture),
+        Arrangement::Inside { .. } => Seen::inside(picture),
+        _ => Seen::standing(picture, scene.axis()),
+    };
     let pairs: Vec<(&Object, &SeenObject)> = wanted.iter().zip(&seen.objects).collect();
-    let of = wanted.len().max(seen.objects.len()) as f64;
-    let part = |right: fn(&Object, &SeenObject) -> bool| pairs.iter().filter(|(w, s)| right(w, s)).count() as f64 / of;
+    let part = |right: &dyn Fn(&Object, &SeenObject) -> bool, of_land: &[bool]| {
+        let of = wanted.len().max(seen.objects.len()) + of_land.len();
+        let right = pairs.iter().filter(|(w, s)| right(w, s)).count() + of_land.iter().filter(|right| **right).count();
+        right as f64 / of as f64
+    };
+    let (land, land_colour) = match &scene.arrangement {
+        Arrangement::Landscape { land, land_colour, .. } => {
+            let ground = seen.ground;
+            (
+                vec![ground.is_some_and(|(_, seen)| seen == Some(*land))],
+                vec![ground.is_some_and(|(seen, _)| seen == *land_colour)],
+            )
+        }
+        _ => (Vec::new(), Vec::new()),
+    };
     let sizes: Vec<bool> = pairs.iter().filter_map(|(w, s)| Some(s.has_size(w.shape, w.size?))).collect();
     Verdict {
         background: seen.background == scene.background && seen.plain_border > PLAIN_BORDER,
         layout: wanted.len() == seen.objects.len() && stands_as_asked(scene, &seen.objects),
-        colour: part(|wanted, seen| wanted.colour == seen.colour),
-        shape: part(|wanted, seen| Some(wanted.shape) == seen.shape),
+        colour: part(&|wanted, seen| has_colours(wanted, seen), &land_colour),
+        shape: part(&|wanted, seen| Some(wanted.shape) == seen.shape, &land),
+        fill: part(&|wanted, seen| wanted.fill.pattern() == seen.fill.pattern(), &[]),
         size: wanted.iter().any(|object| object.size.is_some()).then(|| !sizes.is_empty() && !sizes.contains(&false)),
     }
 }
 
-/// Whether a pair stands along the axis of its relation, well apart. Which of the two comes first is told by their colours
-/// and shapes; single objects and rows may stand anywhere.
+/// Whether an object has its colours. Which of two colours the stripes begin with is not asked.
+fn has_colours(wanted: &Object, seen: &SeenObject) -> bool {
+    let colours = (seen.colour, seen.fill.second());
+    let swapped = match wanted.fill {
+        Fill::Striped(second) => colours == (second, Some(wanted.colour)),
+        _ => false,
+    };
+    colours == (wanted.colour, wanted.fill.second()) || swapped
+}
+
+/// Whether objects stand on their line, well apart. Which of them comes first is told by their colours and shapes; a single one may
+/// stand anywhere, and a light anywhere above the land.
 fn stands_as_asked(scene: &Scene, objects: &[SeenObject]) -> bool {
-    let (Arrangement::Pair { .. }, [first, second]) = (scene.arrangement, objects) else { return true };
-    let (across, down) = ((first.x - second.x).abs(), (first.y - second.y).abs());
-    match scene.axis() {
-        Axis::Horizontal => across > down && across > PAIR_DISTANCE,
-        Axis::Vertical => down > across && down > PAIR_DISTANCE,
+    let apart = |first: &SeenObject, second: &SeenObject, axis: Axis| {
+        let (across, down) = ((first.x - second.x).abs(), (first.y - second.y).abs());
+        match axis {
+            Axis::Vertical => down > across && down > DISTANCE,
+            Axis::Horizontal | Axis::Square => across > down && across > DISTANCE,
+        }
+    };
+    match (&scene.arrangement, objects) {
+        (Arrangement::Inside { .. }, [inner, outer]) => {
+            (inner.x - outer.x).hypot(inner.y - outer.y) < CONCENTRIC && outer.shape != Some(Shape::Ring)
+        }
+        (_, [top_left, top_right, bottom_left, bottom_right]) => {
+            apart(top_left, top_right, Axis::Horizontal)
+                && apart(bottom_left, bottom_right, Axis::Horizontal)
+                && apart(top_left, bottom_left, Axis::Vertical)
+                && apart(top_right, bottom_right, Axis::Vertical)
+        }
+        _ => objects.windows(2).all(|pair| apart(&pair[0], &pair[1], scene.axis())),
     }
 }
 

@@ -17,6 +17,7 @@ const CHECK_INTERVAL_MS: u64 = 50;
 /// What fleet to start: `Fleet::with_pocket_model().denoisers(2).without(Service::Vae)`.
 pub struct Builder {
     model: Option<PathBuf>,
+    precision: String,
     denoisers: usize,
     left_out: Vec<Service>,
     orchestrator: Change<darkroom_orchestrator::Config>,
@@ -29,6 +30,7 @@ impl Builder {
     pub(super) fn new(model: Option<PathBuf>) -> Self {
         Self {
             model,
+            precision: ModelArgs::default().precision,
             denoisers: 1,
             left_out: Vec::new(),
             orchestrator: Vec::new(),
@@ -36,6 +38,13 @@ impl Builder {
             denoiser: Vec::new(),
             vae: Vec::new(),
         }
+    }
+
+    /// The arithmetic of the model's stages.
+    #[must_use]
+    pub fn precision(mut self, name: &str) -> Self {
+        self.precision = name.to_owned();
+        self
     }
 
     /// So many denoisers instead of one.
@@ -147,7 +156,7 @@ impl Builder {
 
     fn model_args(&self) -> ModelArgs {
         let model = self.model.as_ref().map(|path| path.to_string_lossy().into_owned());
-        ModelArgs { model, ..Default::default() }
+        ModelArgs { model, precision: self.precision.clone(), ..Default::default() }
     }
 }
 

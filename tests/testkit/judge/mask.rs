@@ -64,6 +64,33 @@ impl Mask {
         self.repeat(times, |mask, index| mask.inside[index] || mask.neighbours(index).any(|inside| inside))
     }
 
+    /// The pixels that belong to it and not to `other`.
+    pub fn without(&self, other: &Self) -> Self {
+        self.both(other, |here, there| here && !there)
+    }
+
+    /// The pixels that belong to it and to `other`.
+    pub fn within(&self, other: &Self) -> Self {
+        self.both(other, |here, there| here && there)
+    }
+
+    /// With its holes: whatever cannot be reached from the picture's edge.
+    pub fn filled(&self) -> Self {
+        let outside = Self::new(self.width, self.inside.iter().map(|inside| !inside).collect());
+        let (width, height) = (self.width, self.inside.len() / self.width);
+        let on_edge = |index: usize| {
+            let (x, y) = (index % width, index / width);
+            x == 0 || y == 0 || x + 1 == width || y + 1 == height
+        };
+        let mut filled = Self::new(width, vec![true; self.inside.len()]);
+        for part in outside.components().into_iter().filter(|part| part.pixels().any(on_edge)) {
+            for index in part.pixels() {
+                filled.inside[index] = false;
+            }
+        }
+        filled
+    }
+
     /// Its connected parts.
     pub fn components(&self) -> Vec<Self> {
         let mut left = self.clone();
@@ -83,6 +110,11 @@ impl Mask {
             components.push(component);
         }
         components
+    }
+
+    fn both(&self, other: &Self, keep: fn(bool, bool) -> bool) -> Self {
+        let inside = self.inside.iter().zip(&other.inside).map(|(&here, &there)| keep(here, there));
+        Self::new(self.width, inside.collect())
     }
 
     fn repeat(&self, times: usize, keep: impl Fn(&Self, usize) -> bool) -> Self {
@@ -127,6 +159,13 @@ mod tests {
         assert_eq!(block.eroded(1), mask(&["....", ".#..", "...."]));
         assert_eq!(block.eroded(2).area(), 0);
         assert_eq!(block.eroded(1).dilated(1), mask(&[".#..", "###.", ".#.."]));
+    }
+
+    #[test]
+    fn holes_are_filled_and_bays_are_not() {
+        let shape = mask(&["####.", "#.##.", "####.", "#.#..", "#...."]);
+        assert_eq!(shape.filled(), mask(&["####.", "####.", "####.", "#.#..", "#...."]));
+        assert_eq!(shape.filled().without(&shape), mask(&[".....", ".#...", ".....", ".....", "....."]));
     }
 
     #[test]

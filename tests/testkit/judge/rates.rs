@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Verdict;
 
-/// Percentages of right pictures (of right objects, for colour and shape).
+/// Percentages of right pictures (of right objects, for colour, shape and fill).
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs, reason = "as the fields of a verdict")]
 pub struct Rates {
@@ -13,13 +13,14 @@ pub struct Rates {
     pub layout: f64,
     pub size: f64,
     pub shape: f64,
+    pub fill: f64,
     pub all_right: f64,
 }
 
 /// What the pocket model reached when it was trained: 120 prompts of combinations that it had not seen, made by diffusers
 /// with 50 PLMS steps at guidance scale 2, and judged by a Python judge with which this one agrees (`tests/README.md`).
 pub const POCKET_MODEL: Rates =
-    Rates { background: 100.0, colour: 98.3, layout: 99.2, size: 100.0, shape: 81.8, all_right: 70.8 };
+    Rates { background: 100.0, colour: 98.3, layout: 99.2, size: 100.0, shape: 81.8, fill: 100.0, all_right: 70.8 };
 
 impl Rates {
     /// The rates of these verdicts; 100 for an attribute that none of them has.
@@ -35,18 +36,20 @@ impl Rates {
             layout: rate(&|verdict| whole(verdict.layout)),
             size: rate(&|verdict| verdict.size.and_then(whole)),
             shape: rate(&|verdict| Some(verdict.shape)),
+            fill: rate(&|verdict| Some(verdict.fill)),
             all_right: rate(&|verdict| whole(verdict.all_right())),
         }
     }
 
     /// Each attribute's name and rate.
-    pub fn named(&self) -> [(&'static str, f64); 6] {
+    pub fn named(&self) -> [(&'static str, f64); 7] {
         [
             ("background", self.background),
             ("colour", self.colour),
             ("layout", self.layout),
             ("size", self.size),
             ("shape", self.shape),
+            ("fill", self.fill),
             ("everything right", self.all_right),
         ]
     }
