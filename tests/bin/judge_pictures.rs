@@ -17,13 +17,13 @@ use testkit::scenes::Scene;
 use testkit::scenes::draw::{self, World};
 use testkit::scenes::unseen::unseen;
 
-/// Points that chance may take from the rate of everything right: with 200 pictures, one standard deviation is 2.
+/// Points that chance may take from the rate of everything right: with 200 pictures, one standard deviation is 3.
 const SLACK: f64 = 3.0;
 
 /// Judges how often pictures of the pocket model show what their prompts ask for.
 #[derive(Parser)]
 struct Flags {
-    /// Pictures to draw, every other one of a scene that the model was not trained on. A picture's seed is its number.
+    /// Pictures to draw, every other one of a scene that `deploy/models/pocket/train` leaves out. A picture's seed is its number.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
     /// Draws the same prompts again. Left out: a new one, which is printed.

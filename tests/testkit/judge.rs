@@ -11,7 +11,7 @@ pub mod template;
 
 use image::RgbImage;
 
-use crate::scenes::{Arrangement, Axis, Fill, Object, Scene, Shape};
+use crate::scenes::{Arrangement, Axis, Fill, Object, Scene};
 use seen::{Seen, SeenObject};
 
 /// The part of the picture's border that must have the background's colour.
@@ -55,28 +55,25 @@ pub fn judge(scene: &Scene, picture: &RgbImage) -> Verdict {
         _ => Seen::standing(picture, scene.axis()),
     };
     let pairs: Vec<(&Object, &SeenObject)> = wanted.iter().zip(&seen.objects).collect();
-    let part = |right: &dyn Fn(&Object, &SeenObject) -> bool, of_land: &[bool]| {
-        let of = wanted.len().max(seen.objects.len()) + of_land.len();
-        let right = pairs.iter().filter(|(w, s)| right(w, s)).count() + of_land.iter().filter(|right| **right).count();
-        right as f64 / of as f64
-    };
-    let (land, land_colour) = match &scene.arrangement {
+    // A landscape's ground is one more thing to be right, in its colour and in its kind.
+    let ground = match &scene.arrangement {
         Arrangement::Landscape { land, land_colour, .. } => {
-            let ground = seen.ground;
-            (
-                vec![ground.is_some_and(|(_, seen)| seen == Some(*land))],
-                vec![ground.is_some_and(|(seen, _)| seen == *land_colour)],
-            )
+            seen.ground.map(|(colour, seen)| (colour == *land_colour, seen == Some(*land)))
         }
-        _ => (Vec::new(), Vec::new()),
+        _ => None,
+    };
+    let part = |right: &dyn Fn(&Object, &SeenObject) -> bool, ground: Option<bool>| {
+        let of = wanted.len().max(seen.objects.len()) + usize::from(ground.is_some());
+        let right = pairs.iter().filter(|(w, s)| right(w, s)).count() + usize::from(ground == Some(true));
+        right as f64 / of as f64
     };
     let sizes: Vec<bool> = pairs.iter().filter_map(|(w, s)| Some(s.has_size(w.shape, w.size?))).collect();
     Verdict {
         background: seen.background == scene.background && seen.plain_border > PLAIN_BORDER,
         layout: wanted.len() == seen.objects.len() && stands_as_asked(scene, &seen.objects),
-        colour: part(&|wanted, seen| has_colours(wanted, seen), &land_colour),
-        shape: part(&|wanted, seen| Some(wanted.shape) == seen.shape, &land),
-        fill: part(&|wanted, seen| wanted.fill.pattern() == seen.fill.pattern(), &[]),
+        colour: part(&|wanted, seen| has_colours(wanted, seen), ground.map(|(colour, _)| colour)),
+        shape: part(&|wanted, seen| Some(wanted.shape) == seen.shape, ground.map(|(_, land)| land)),
+        fill: part(&|wanted, seen| wanted.fill.pattern() == seen.fill.pattern(), None),
         size: wanted.iter().any(|object| object.size.is_some()).then(|| !sizes.is_empty() && !sizes.contains(&false)),
     }
 }
@@ -102,9 +99,7 @@ fn stands_as_asked(scene: &Scene, objects: &[SeenObject]) -> bool {
         }
     };
     match (&scene.arrangement, objects) {
-        (Arrangement::Inside { .. }, [inner, outer]) => {
-            (inner.x - outer.x).hypot(inner.y - outer.y) < CONCENTRIC && outer.shape != Some(Shape::Ring)
-        }
+        (Arrangement::Inside { .. }, [inner, outer]) => (inner.x - outer.x).hypot(inner.y - outer.y) < CONCENTRIC,
         (_, [top_left, top_right, bottom_left, bottom_right]) => {
             apart(top_left, top_right, Axis::Horizontal)
                 && apart(bottom_left, bottom_right, Axis::Horizontal)

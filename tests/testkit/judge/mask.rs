@@ -64,6 +64,11 @@ impl Mask {
         self.repeat(times, |mask, index| mask.inside[index] || mask.neighbours(index).any(|inside| inside))
     }
 
+    /// The pixels that do not belong to it.
+    pub fn inverted(&self) -> Self {
+        Self::new(self.width, self.inside.iter().map(|inside| !inside).collect())
+    }
+
     /// The pixels that belong to it and not to `other`.
     pub fn without(&self, other: &Self) -> Self {
         self.both(other, |here, there| here && !there)
@@ -76,14 +81,13 @@ impl Mask {
 
     /// With its holes: whatever cannot be reached from the picture's edge.
     pub fn filled(&self) -> Self {
-        let outside = Self::new(self.width, self.inside.iter().map(|inside| !inside).collect());
         let (width, height) = (self.width, self.inside.len() / self.width);
         let on_edge = |index: usize| {
             let (x, y) = (index % width, index / width);
             x == 0 || y == 0 || x + 1 == width || y + 1 == height
         };
-        let mut filled = Self::new(width, vec![true; self.inside.len()]);
-        for part in outside.components().into_iter().filter(|part| part.pixels().any(on_edge)) {
+        let mut filled = self.like(|_, _| true);
+        for part in self.inverted().components().into_iter().filter(|part| part.pixels().any(on_edge)) {
             for index in part.pixels() {
                 filled.inside[index] = false;
             }

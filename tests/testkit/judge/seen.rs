@@ -3,7 +3,7 @@
 use image::RgbImage;
 
 use super::mask::Mask;
-use super::segment::{Looked, Region, Stripes};
+use super::segment::{Looked, Region};
 use super::template;
 use crate::scenes::{Axis, Colour, Fill, Land, SIDE, Shape, Size};
 
@@ -73,9 +73,9 @@ impl Seen {
             let area = region.mask.filled();
             // Most of it is the outer object's own.
             let rim = area.eroded(BLURRED).without(&area.eroded(2 * BLURRED));
-            let colour = looked.region(rim).colour;
+            let colour = looked.colour_of(&rim);
             objects.extend(looked.regions(colour, Some(&area.eroded(BLURRED))).iter().map(SeenObject::of));
-            objects.push(SeenObject::plain(&area, colour));
+            objects.push(SeenObject::of(&Region { mask: area, colour, fill: Fill::Plain }));
         }
         Self { background, plain_border, objects, ground: None }
     }
@@ -88,10 +88,8 @@ impl Seen {
         let parts = looked.pixels_of(land_colour).components();
         let ground = parts.into_iter().max_by_key(Mask::area);
         let land = ground.as_ref().and_then(template::best_land);
-        let sky = ground.map(|ground| {
-            // Above the ground's blurred edge.
-            ground.like(|_, _| true).without(&ground.filled().dilated(BLURRED))
-        });
+        // Above the ground's blurred edge.
+        let sky = ground.map(|ground| ground.filled().dilated(BLURRED).inverted());
         let objects = looked.regions(background, sky.as_ref()).iter().map(SeenObject::of).collect();
         Self { background, plain_border, objects, ground: Some((land_colour, land)) }
     }
@@ -100,21 +98,12 @@ impl Seen {
 impl SeenObject {
     fn of(region: &Region) -> Self {
         let form = template::form(&region.mask);
-        let fill = match region.pattern {
-            Some((Stripes::Striped, second)) => Fill::Striped(second),
-            Some((Stripes::Dotted, second)) => Fill::Dotted(second),
-            None if form.outlined => Fill::Outlined,
-            None => Fill::Plain,
+        let fill = match region.fill {
+            Fill::Plain if form.outlined => Fill::Outlined,
+            fill => fill,
         };
         let (x, y) = region.mask.centroid();
-        let area = region.mask.filled().area();
-        Self { colour: region.colour, fill, shape: form.shape, x, y, area }
-    }
-
-    /// An object of one colour that covers `area`.
-    fn plain(area: &Mask, colour: Colour) -> Self {
-        let (x, y) = area.centroid();
-        Self { colour, fill: Fill::Plain, shape: template::form(area).shape, x, y, area: area.area() }
+        Self { colour: region.colour, fill, shape: form.shape, x, y, area: form.area }
     }
 
     /// Whether it has `wanted`'s size word, judged by the radius that an object of that shape and this area has.

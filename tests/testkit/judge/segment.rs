@@ -3,13 +3,13 @@
 use image::RgbImage;
 
 use super::mask::Mask;
-use crate::scenes::Colour;
+use crate::scenes::{Colour, Fill};
 
 /// Pixels along each side that count as border.
 const BORDER: u32 = 3;
 /// A pixel this near to the background's colour (Euclidean, in levels of 255) belongs to it, whatever else it is near to.
 const BACKGROUND_DISTANCE: f64 = 45.0;
-/// Regions below this many pixels are specks. The smallest object, a small moon, covers about 220.
+/// Regions below this many pixels are specks. The smallest object, a small star, covers about 270.
 const SMALLEST_REGION: usize = 90;
 /// How far, in pixels, the blurred edge reaches into an object; and, from the preferred one on, how many pixels must be left
 /// inside of it to tell the colour.
@@ -34,16 +34,8 @@ pub struct Region {
     pub mask: Mask,
     /// The most frequent colour inside, away from the edge.
     pub colour: Colour,
-    /// What pattern it has, and of which other colour.
-    pub pattern: Option<(Stripes, Colour)>,
-}
-
-/// The patterns of two colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum Stripes {
-    Striped,
-    Dotted,
+    /// Plain, or a pattern of two colours. An outline is told by its hole: [`super::template`].
+    pub fill: Fill,
 }
 
 impl<'a> Looked<'a> {
@@ -77,29 +69,30 @@ impl<'a> Looked<'a> {
             self.picture.pixels().zip(&self.nearest).map(|(pixel, &colour)| {
                 colour != background && distance(pixel.0, background.rgb()) > BACKGROUND_DISTANCE
             });
-        let foreground = Mask::new(self.picture.width() as usize, stands_out.collect());
-        let foreground = within.map_or(foreground.clone(), |area| foreground.within(area));
+        let mut foreground = Mask::new(self.picture.width() as usize, stands_out.collect());
+        if let Some(area) = within {
+            foreground = foreground.within(area);
+        }
         // Closing by one pixel mends what the edges of a pattern look like: mixed, its colours can come near to the background's. Opening
         // by one removes lines and dust that a blurred edge leaves.
         let parts = foreground.dilated(1).eroded(2).dilated(1).components().into_iter();
         parts.filter(|mask| mask.area() >= SMALLEST_REGION).map(|mask| self.region(mask)).collect()
     }
 
-    /// What these pixels are.
-    pub fn region(&self, mask: Mask) -> Region {
-        let core = core_of(&mask);
-        let colour = self.colours(&core)[0].0;
-        let pattern = self.pattern(&mask.eroded(PATTERN_CORE.0));
-        // A pattern's colours are told by more of it.
-        let (colour, pattern) = match pattern {
-            Some((first, stripes, second)) => (first, Some((stripes, second))),
-            None => (colour, None),
-        };
-        Region { mask, colour, pattern }
+    /// The most frequent colour of an area, away from its edge.
+    pub fn colour_of(&self, area: &Mask) -> Colour {
+        self.colours(&core_of(area))[0].0
     }
 
-    /// The first colour of a pattern, its kind and its second colour.
-    fn pattern(&self, core: &Mask) -> Option<(Colour, Stripes, Colour)> {
+    fn region(&self, mask: Mask) -> Region {
+        // A pattern's colours are told by more of it.
+        let pattern = self.pattern(&mask.eroded(PATTERN_CORE.0));
+        let (colour, fill) = pattern.unwrap_or_else(|| (self.colour_of(&mask), Fill::Plain));
+        Region { mask, colour, fill }
+    }
+
+    /// The more frequent colour of a pattern, and the pattern with the other one.
+    fn pattern(&self, core: &Mask) -> Option<(Colour, Fill)> {
         let area = core.area();
         let colours = self.colours(core);
         let ((first, _), (second, often)) = (colours[0], colours[1]);
@@ -114,8 +107,8 @@ impl<'a> Looked<'a> {
             }
         }
         let (alike, all) = rows.iter().fold((0, 0), |(alike, all), [a, b]| (alike + a.max(b), all + a + b));
-        let stripes = if alike as f64 >= STRIPED_ROWS * all as f64 { Stripes::Striped } else { Stripes::Dotted };
-        Some((first, stripes, second))
+        let striped = alike as f64 >= STRIPED_ROWS * all as f64;
+        Some((first, if striped { Fill::Striped(second) } else { Fill::Dotted(second) }))
     }
 
     fn colours(&self, of: &Mask) -> [(Colour, usize); Colour::ALL.len()] {

@@ -23,17 +23,20 @@ pub struct Form {
     pub shape: Option<Shape>,
     /// Only its outline is there.
     pub outlined: bool,
+    /// Its area in pixels, holes included.
+    pub area: usize,
 }
 
 /// Names a region's shape.
 pub fn form(region: &Mask) -> Form {
     let filled = region.filled();
-    let hole = 1.0 - region.area() as f64 / filled.area().max(1) as f64;
+    let area = filled.area();
+    let hole = 1.0 - region.area() as f64 / area.max(1) as f64;
     match best_shape(&filled) {
         Some(Shape::Circle) if (HOLLOW..WIDE_HOLE).contains(&hole) => {
-            Form { shape: Some(Shape::Ring), outlined: false }
+            Form { shape: Some(Shape::Ring), outlined: false, area }
         }
-        shape => Form { shape, outlined: hole >= HOLLOW },
+        shape => Form { shape, outlined: hole >= HOLLOW, area },
     }
 }
 

@@ -137,11 +137,12 @@ proptest! {
             winograd(&images, &packed, [rows, cols], &epilogue, &mut out.matrix_mut(pixels, n, stride));
             (isa, out)
         }).collect();
-        // Errors of the factors' rounding are independent, and add up least evenly where there is one channel: of 35 million sums of
-        // one channel in bf16 the worst was off by 2.6e-2. (A wrong tap is off by 0.3 and more.)
+        // Errors of the factors' rounding are independent, but of one or two channels there are too few to even out: of 60 million
+        // such sums in bf16 the worst was off by 2.6e-2. For more channels these are about twice the largest that were found.
         let relative = match arithmetic {
             Precision::F32 => 2e-5,
-            Precision::Bf16 => 4e-2,
+            Precision::Bf16 if all <= 2 => 4e-2,
+            Precision::Bf16 => 2e-2,
         };
         let short = if layer.output == Precision::Bf16 { 1.0 / 256.0 } else { 1e-6 };
         let chosen = (0..pixels).flat_map(|pixel| (0..stride).map(move |column| (pixel, column)));
