@@ -14,8 +14,7 @@ import torch.nn.functional as F
 
 import networks
 import parallel
-from training import Average, Checkpoint, cosine
-from world.mixture import scenes
+from training import Average, Checkpoint, cosine, descend
 from world.palette import SIDE
 from world.render import render
 from world.scenes import Draw
@@ -66,12 +65,10 @@ def train(rank: int, folder: Path) -> None:
     seed = 1000 * rank + first
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    draw = scenes(rng, basic=0.3)
-    held_out = tensor([render(draw.scene()) for _ in range(96)])
+    draw = Draw(rng, basic=0.3)
+    others = tensor([render(draw.scene()) for _ in range(96)])
     start, loss_mean = time.monotonic(), 0.0
     for step in range(first, STEPS):
-        for group in optimizer.param_groups:
-            group["lr"] = cosine(step, STEPS, RATE, 100)
         if step % WHOLE_EVERY == WHOLE_EVERY - 1 or step > WHOLE_FROM * STEPS:
             pictures = tensor([render(draw.scene()) for _ in range(WHOLE_BATCH)])
         else:
@@ -85,28 +82,17 @@ def train(rank: int, folder: Path) -> None:
         kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
         anchor = (mean[:, :3] - COLOUR_SCALE * F.avg_pool2d(pictures, 8)).pow(2).mean()
         loss = error.abs().mean() + error.pow(2).mean() + KL * kl + ANCHOR * anchor
-        optimizer.zero_grad()
-        loss.backward()
-        parallel.average_gradients(vae.parameters())
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
+        descend(loss, cosine(step, STEPS, RATE, 100), 1.0, optimizer)
         average.update(vae, step)
         loss_mean = 0.98 * loss_mean + 0.02 * error.abs().mean().item()
         if rank == 0 and step % 100 == 99:
-            more = quality(average.module, held_out) if step % 1000 == 999 else ""
+            more = quality(average.module, others) if step % 1000 == 999 else ""
             print(f"{time.monotonic() - start:6.0f} s  step {step + 1}  L1 {loss_mean:.4f}  kl {kl:.2f}  anchor {anchor:.4f}  {more}", flush=True)
         if rank == 0:
             checkpoint.save(step + 1)
     if rank == 0:
-        torch.save(average.module.state_dict(), folder / "autoencoder.pt")
-        checkpoint.file.unlink(missing_ok=True)
+        checkpoint.finish(average.module)
 
 
 def main(folder: Path) -> None:
     parallel.run(train, folder)
-
-
-if __name__ == "__main__":
-    import sys
-
-    main(Path(sys.argv[1]))

@@ -8,14 +8,13 @@ from transformers import CLIPTokenizer
 
 import networks
 from world.captions import canonical, caption
-from world.mixture import scenes
-from world.scenes import Scene, held_out
+from world.scenes import Draw, Scene, held_out
 
 
 def captioned(seed: int, basic: float, unseen: bool = False) -> Iterator[tuple[Scene, str]]:
     """Scenes of training, or those that training never sees, with their captions (canonical ones for the latter)."""
     rng = random.Random(seed)
-    draw = scenes(rng, basic)
+    draw = Draw(rng, basic)
     while True:
         scene = draw.scene()
         if held_out(scene) == unseen:

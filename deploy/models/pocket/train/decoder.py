@@ -18,7 +18,7 @@ import parallel
 from autoencoder import tensor
 from data import captioned, token_ids
 from schedule import ALPHAS_CUMPROD
-from training import Average, Checkpoint, cosine
+from training import Average, Checkpoint, cosine, descend
 from world.render import render
 
 STEPS, RATE, BATCH = 1500, 1e-3, 4
@@ -81,8 +81,6 @@ def train(rank: int, folder: Path) -> None:
     torch.manual_seed(1000 * rank + first)
     start, mean = time.monotonic(), [0.0, 0.0]
     for step in range(first, STEPS):
-        for group in optimizer.param_groups:
-            group["lr"] = cosine(step, STEPS, RATE, 50)
         of = torch.randint(len(scenes), (BATCH,))
         own = torch.rand(BATCH) < ENCODED
         latents = torch.where(own.view(-1, 1, 1, 1), encoded[of], made[of])
@@ -91,11 +89,7 @@ def train(rank: int, folder: Path) -> None:
             drawn = vae.decode(latents.contiguous(memory_format=torch.channels_last)).sample
         error = drawn.float() - pictures
         loss = error.abs().mean() + error.pow(2).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        parallel.average_gradients(parameters)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        descend(loss, cosine(step, STEPS, RATE, 50), 1.0, optimizer)
         average.update(vae, step)
         for kind, rows in enumerate((~own, own)):
             if rows.any():
@@ -105,8 +99,7 @@ def train(rank: int, folder: Path) -> None:
         if rank == 0:
             checkpoint.save(step + 1)
     if rank == 0:
-        torch.save(average.module.state_dict(), folder / "decoder.pt")
-        checkpoint.file.unlink(missing_ok=True)
+        checkpoint.finish(average.module)
 
 
 def main(folder: Path) -> None:

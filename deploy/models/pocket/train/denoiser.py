@@ -14,7 +14,7 @@ import networks
 import parallel
 from muon import Muon
 from schedule import ALPHAS_CUMPROD, Balance, Timesteps
-from training import Average, Checkpoint, cosine
+from training import Average, Checkpoint, cosine, descend
 
 STEPS, RATE, BATCH = 3000, 5e-3, 32
 DROPPED = 0.1
@@ -58,9 +58,6 @@ def train(rank: int, folder: Path) -> None:
     torch.manual_seed(1000 * (rank + 1) + first)
     draw, start = Timesteps(), time.monotonic()
     for step in range(first, STEPS):
-        for optimizer in (muon, adam):
-            for group in optimizer.param_groups:
-                group["lr"] = cosine(step, STEPS, RATE, 100)
         of = torch.randint(len(latents), (BATCH,))
         dropped, timesteps = torch.rand(BATCH) < DROPPED, draw.draw(BATCH)
         noisy, noise = inputs(latents[of].float() * scale, mean, dropped, timesteps)
@@ -69,21 +66,15 @@ def train(rank: int, folder: Path) -> None:
             predicted = unet(noisy.contiguous(memory_format=torch.channels_last), timesteps, texts).sample
         losses = (predicted.float() - noise).pow(2).mean((1, 2, 3))
         loss = (losses * balance.weights(timesteps)).mean()
-        unet.zero_grad()
-        loss.backward()
         balance.update(timesteps, losses.detach())
-        parallel.average_gradients(unet.parameters())
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), 2.0)
-        muon.step()
-        adam.step()
+        descend(loss, cosine(step, STEPS, RATE, 100), 2.0, muon, adam)
         average.update(unet, step)
         if rank == 0 and step % 100 == 99:
             print(f"{time.monotonic() - start:6.0f} s  step {step + 1}  losses by noise level {balance.table()}", flush=True)
         if rank == 0:
             checkpoint.save(step + 1)
     if rank == 0:
-        torch.save(average.module.state_dict(), folder / "denoiser.pt")
-        checkpoint.file.unlink(missing_ok=True)
+        checkpoint.finish(average.module)
 
 
 def main(folder: Path) -> None:

@@ -6,6 +6,7 @@ Half of the scenes are of kinds that training never saw. The judge of the test s
 """
 
 import argparse
+import json
 import time
 from pathlib import Path
 
@@ -34,8 +35,9 @@ def main() -> None:
     flags.add_argument("--basic", type=float, default=1.0, help="the part of the scenes that is of the first edition's grammar")
     flags.add_argument("--sampler", choices=["plms", "dpmpp_2m"], default="plms")
     flags.add_argument("--steps", type=int, default=50)
-    flags.add_argument("--guidance-scale", type=float, default=2.0)
+    flags.add_argument("--guidance-scale", type=float, help="left out: the model's")
     options = flags.parse_args()
+    guidance_scale = options.guidance_scale or json.loads((options.model / "defaults.json").read_text())["guidance_scale"]
     torch.set_flush_denormal(True)
     pipeline = StableDiffusionPipeline.from_pretrained(options.model, torch_dtype=torch.float32, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
@@ -50,7 +52,7 @@ def main() -> None:
         pictures = pipeline(
             batch,
             num_inference_steps=options.steps,
-            guidance_scale=options.guidance_scale,
+            guidance_scale=guidance_scale,
             generator=generators,
             height=128,
             width=128,

@@ -24,7 +24,7 @@ def load(folder: Path) -> tuple:
     vae = networks.autoencoder(torch.load(folder / "latents.pt", mmap=True, weights_only=True)["scaling_factor"])
     text.load_state_dict(read("text.pt"))
     unet.load_state_dict(read("denoiser.pt"))
-    vae.load_state_dict(read("decoder.pt" if (folder / "decoder.pt").exists() else "autoencoder.pt"))
+    vae.load_state_dict(read("decoder.pt"))
     return text.eval(), unet.eval(), vae.eval()
 
 

@@ -16,7 +16,7 @@ from transformers import CLIPTokenizer
 import networks
 import parallel
 from data import captioned, token_ids
-from training import Checkpoint, cosine
+from training import Checkpoint, cosine, descend
 from world.slots import CLASSES, PLACES, table
 
 STEPS, RATE, BATCH = 4000, 2e-3, 64
@@ -71,18 +71,12 @@ def train(rank: int, folder: Path) -> None:
     torch.manual_seed(1000 * rank + first)
     start = time.monotonic()
     for step in range(first, STEPS):
-        for group in optimizer.param_groups:
-            group["lr"] = cosine(step, STEPS, RATE, 100)
         chosen = torch.randint(len(ids), (BATCH,))
         batch, labels = ids[chosen], wanted[chosen]
         batch[:EMPTY], labels[:EMPTY] = empty, 0
         positions = torch.randperm(networks.TOKENS - FIRST)[:AT_ONCE].sort().values + FIRST
         loss, _ = reader(encoder, batch, positions, labels)
-        optimizer.zero_grad()
-        loss.backward()
-        parallel.average_gradients(parameters)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        descend(loss, cosine(step, STEPS, RATE, 100), 1.0, optimizer)
         if rank == 0 and step % 200 == 199:
             with torch.no_grad():
                 _, right = reader(encoder.eval(), unseen_ids, torch.arange(FIRST, FIRST + len(PLACES)), unseen_wanted)
@@ -92,8 +86,7 @@ def train(rank: int, folder: Path) -> None:
         if rank == 0:
             checkpoint.save(step + 1)
     if rank == 0:
-        torch.save(encoder.state_dict(), folder / "text.pt")
-        checkpoint.file.unlink(missing_ok=True)
+        checkpoint.finish(encoder)
 
 
 def main(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the stages' loops share: a schedule of learning rates, an average of the weights, and checkpoints to resume from."""
+"""What the stages' loops share: learning rates, the step itself, an average of the weights, and checkpoints to resume from."""
 
 import copy
 import math
@@ -7,11 +7,28 @@ from pathlib import Path
 
 import torch
 
+import parallel
+
 
 def cosine(step: int, steps: int, peak: float, warmup: int, floor: float = 0.02) -> float:
     """A learning rate that rises in a line for `warmup` steps and falls as a cosine to `floor` times its peak."""
     rise = min(1.0, (step + 1) / warmup)
     return peak * rise * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
+
+
+def descend(loss: torch.Tensor, rate: float, clip: float, *optimizers: torch.optim.Optimizer) -> None:
+    """One step of all workers together, at this learning rate, with gradients of this norm at most."""
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    loss.backward()
+    parallel.average_gradients(parameters)
+    torch.nn.utils.clip_grad_norm_(parameters, clip)
+    for group in groups:
+        group["lr"] = rate
+    for optimizer in optimizers:
+        optimizer.step()
 
 
 class Average:
@@ -43,11 +60,16 @@ class Checkpoint:
             part.load_state_dict(state[name])
         return state["step"]
 
-    def save(self, step: int, always: bool = False) -> None:
-        if not always and time.monotonic() - self.saved < self.EVERY_S:
+    def save(self, step: int) -> None:
+        if time.monotonic() - self.saved < self.EVERY_S:
             return
         self.saved = time.monotonic()
         state = {name: part.state_dict() for name, part in self.parts.items()}
         fresh = self.file.with_suffix(".new")
         torch.save({"step": step, **state}, fresh)
         fresh.replace(self.file)
+
+    def finish(self, module: torch.nn.Module) -> None:
+        """Leaves the stage's result behind, and nothing to resume."""
+        torch.save(module.state_dict(), self.file.with_suffix(".pt"))
+        self.file.unlink(missing_ok=True)

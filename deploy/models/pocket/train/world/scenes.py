@@ -17,7 +17,8 @@ OUTER_SHAPES = ["circle", "square", "heart", "diamond"]
 """Shapes that hold another one."""
 LANDS = ["hills", "mountains", "sea"]
 LIGHTS = ["sun", "moon"]
-KINDS = ["single", "pair", "row", "inside", "list", "landscape"]
+KINDS = {"single": 0.3, "pair": 0.25, "row": 0.12, "inside": 0.11, "list": 0.11, "landscape": 0.11}
+"""Kinds of scenes, and how often each is drawn."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,6 @@ class Object:
     x: float = 0.0
     y: float = 0.0
     radius: float = 0.0
-
-    def named(self) -> tuple:
-        """All that a prompt says of it."""
-        return self.colour, self.shape, self.size, self.fill, self.second
 
 
 @dataclass(frozen=True)
@@ -75,10 +72,10 @@ def held_out(scene: Scene) -> bool:
 
 
 class Draw:
-    """Draws scenes. `basic` is the part of them that the first edition's grammar can tell, `kinds` the weights of the others."""
+    """Draws scenes. `basic` is the part of them that is drawn from the first edition's grammar."""
 
-    def __init__(self, rng: random.Random, basic: float, kinds: dict[str, float]):
-        self.rng, self.basic, self.kinds = rng, basic, kinds
+    def __init__(self, rng: random.Random, basic: float):
+        self.rng, self.basic = rng, basic
 
     def scene(self) -> Scene:
         if self.rng.random() < self.basic:
@@ -86,7 +83,7 @@ class Draw:
             kind = self.rng.choices(["single", "pair", "row"], (0.4, 0.4, 0.2))[0]
         else:
             self.shapes, self.fancy = list(SHAPES), 0.5
-            kind = self.rng.choices(list(self.kinds), list(self.kinds.values()))[0]
+            kind = self.rng.choices(list(KINDS), list(KINDS.values()))[0]
         return getattr(self, kind)(self.rng.choice(COLOURS))
 
     def colour(self, *but: str) -> str:
@@ -116,7 +113,7 @@ class Draw:
 
     def pair(self, background: str) -> Scene:
         first, second = self.object(background, self.size()), self.object(background, self.size())
-        while second.named()[:2] == first.named()[:2]:
+        while (second.colour, second.shape) == (first.colour, first.shape):
             second = self.object(background, second.size)
         relation = self.rng.choice(RELATIONS)
         places = (33, 95) if relation in ("left of", "above") else (95, 33)
