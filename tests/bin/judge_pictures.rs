@@ -29,9 +29,9 @@ struct Flags {
     /// Draws the same prompts again. Left out: a new one, which is printed.
     #[arg(long)]
     seed: Option<u64>,
-    /// Draws from the whole grammar, not only from the part that the model is measured by.
+    /// Draws plain scenes only, of five shapes: one object, two and how they stand, two or three alike.
     #[arg(long)]
-    wide: bool,
+    basic: bool,
     /// A running server. Left out: the services are started in this process.
     #[arg(long, value_name = "ADDRESS")]
     server: Option<String>,
@@ -94,7 +94,7 @@ async fn of_server(flags: &Flags) -> anyhow::Result<Vec<Exhibit>> {
     let seed = flags.seed.unwrap_or_else(rand::random);
     println!("{} scenes drawn with --seed {seed}", flags.count);
     let mut rng = StdRng::seed_from_u64(seed);
-    let world = if flags.wide { World::Wide } else { World::Basic };
+    let world = if flags.basic { World::Basic } else { World::Wide };
     let mut scene = |number: u64| loop {
         let scene = draw::scene(&mut rng, world);
         if unseen(&scene) == (number % 2 == 1) {

@@ -224,12 +224,12 @@ fn loras(corpora: &Corpora) -> Result<()> {
     let files = [
         (
             "kohya",
-            [kohya(format!("lora_unet_{}_to_q", joined(UNET)), 32), kohya(format!("{text}_q_proj"), 96)].concat(),
+            [kohya(format!("lora_unet_{}_to_q", joined(UNET)), 64), kohya(format!("{text}_q_proj"), 96)].concat(),
         ),
         (
             "peft",
             [
-                factors(format!("unet.{UNET}.to_k.lora_A.weight"), format!("unet.{UNET}.to_k.lora_B.weight"), 32),
+                factors(format!("unet.{UNET}.to_k.lora_A.weight"), format!("unet.{UNET}.to_k.lora_B.weight"), 64),
                 factors(format!("{TEXT}.k_proj.lora_A.weight"), format!("{TEXT}.k_proj.lora_B.weight"), 96),
             ]
             .concat(),
@@ -240,7 +240,7 @@ fn loras(corpora: &Corpora) -> Result<()> {
                 factors(
                     format!("unet.{UNET}.processor.to_out_lora.down.weight"),
                     format!("unet.{UNET}.processor.to_out_lora.up.weight"),
-                    32,
+                    64,
                 ),
                 factors(format!("{TEXT}.to_out_lora.down.weight"), format!("{TEXT}.to_out_lora.up.weight"), 96),
             ]
@@ -250,7 +250,7 @@ fn loras(corpora: &Corpora) -> Result<()> {
             "convolution",
             vec![
                 ("lora_unet_conv_in.lora_down.weight".to_owned(), vec![2, 4, 3, 3]),
-                ("lora_unet_conv_in.lora_up.weight".to_owned(), vec![32, 2, 1, 1]),
+                ("lora_unet_conv_in.lora_up.weight".to_owned(), vec![64, 2, 1, 1]),
             ],
         ),
     ];

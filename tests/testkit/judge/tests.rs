@@ -1,6 +1,9 @@
 //! The judge, judged: true pictures are right, pictures of something else are not.
 
-use image::RgbImage;
+use std::fs;
+use std::path::Path;
+
+use image::{RgbImage, imageops};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -8,7 +11,7 @@ use super::rates::Rates;
 use super::{Verdict, judge};
 use crate::scenes::draw::{self, World};
 use crate::scenes::render::{Placed, render};
-use crate::scenes::{Arrangement, Colour, Fill, Land, Light, Object, Relation, Scene, Shape, Size};
+use crate::scenes::{Arrangement, Colour, Fill, Land, Light, Object, Relation, SIDE, Scene, Shape, Size};
 
 /// Of each world.
 const SCENES: usize = 250;
@@ -45,6 +48,22 @@ fn assert_all_right(draw_picture: impl Fn(&mut StdRng, &Scene) -> RgbImage) {
 #[test]
 fn true_pictures_are_right() {
     assert_all_right(picture);
+}
+
+/// `tests/golden/make_scenes.py`
+#[test]
+fn what_the_model_learned_from_is_right() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/scenes");
+    let sheet = image::open(folder.join("sheet.png")).unwrap().into_rgb8();
+    let prompts = fs::read_to_string(folder.join("prompts.txt")).unwrap();
+    let columns = sheet.width() / SIDE;
+    assert_eq!(prompts.lines().count() as u32, columns * sheet.height() / SIDE);
+    for (number, prompt) in (0..).zip(prompts.lines()) {
+        let (x, y) = (number % columns * SIDE, number / columns * SIDE);
+        let scene: Scene = prompt.parse().unwrap();
+        let verdict = judge(&scene, &imageops::crop_imm(&sheet, x, y, SIDE, SIDE).to_image());
+        assert!(verdict.all_right(), "{prompt}: {verdict:?}");
+    }
 }
 
 #[test]

@@ -11,10 +11,9 @@ use super::{Arrangement, Axis, Colour, Fill, Land, Light, Object, Relation, SIDE
 /// Which part of the grammar scenes are drawn from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum World {
-    /// What the model's first edition knew: five plain shapes; two in five scenes are a single object, two in five a pair, one in five two or
-    /// three alike. Its rates are what the model is measured by.
+    /// Five plain shapes; two in five scenes are a single object, two in five a pair, one in five two or three alike.
     Basic,
-    /// Everything.
+    /// Everything. The model's rates are those of such scenes.
     Wide,
 }
 

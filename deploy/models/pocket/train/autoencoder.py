@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 import networks
 import parallel
-from training import Average, Checkpoint, cosine, descend
+from training import Average, Checkpoint, cosine, descend, short_products
 from world.palette import SIDE
 from world.render import render
 from world.scenes import Draw
@@ -74,7 +74,7 @@ def train(rank: int, folder: Path) -> None:
         else:
             pictures = tensor([cut(rng, draw) for _ in range(BATCH)])
         pictures = pictures.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with short_products():
             posterior = vae.encode(pictures).latent_dist
             restored = vae.decode(posterior.sample()).sample
         error = restored.float() - pictures

@@ -18,7 +18,7 @@ import parallel
 from autoencoder import tensor
 from data import captioned, token_ids
 from schedule import ALPHAS_CUMPROD
-from training import Average, Checkpoint, cosine, descend
+from training import Average, Checkpoint, cosine, descend, short_products
 from world.render import render
 
 STEPS, RATE, BATCH = 1500, 1e-3, 4
@@ -36,7 +36,7 @@ def denoised(unet: torch.nn.Module, latents: torch.Tensor, texts: torch.Tensor, 
     alpha = ALPHAS_CUMPROD[steps[0]]
     noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * torch.randn_like(latents)
     for now, then in zip(steps, steps[1:]):
-        with torch.autocast("cpu", torch.bfloat16):
+        with short_products():
             noise = unet(noisy, int(now), texts).sample.float()
         clean = (noisy - (1 - ALPHAS_CUMPROD[now]).sqrt() * noise) / ALPHAS_CUMPROD[now].sqrt()
         noisy = ALPHAS_CUMPROD[then].sqrt() * clean + (1 - ALPHAS_CUMPROD[then]).sqrt() * noise if then else clean
@@ -58,7 +58,7 @@ def imitate(rank: int, folder: Path) -> tuple:
     encoded, made = [], []
     for i in range(0, len(scenes), 32):
         pictures = tensor([render(scene) for scene in scenes[i : i + 32]]).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with short_products():
             latents = vae.encode(pictures).latent_dist.mode()
         texts = text(input_ids=ids[i : i + 32]).last_hidden_state
         encoded.append(latents.float())
@@ -85,7 +85,7 @@ def train(rank: int, folder: Path) -> None:
         own = torch.rand(BATCH) < ENCODED
         latents = torch.where(own.view(-1, 1, 1, 1), encoded[of], made[of])
         pictures = tensor([render(scenes[i]) for i in of.tolist()])
-        with torch.autocast("cpu", torch.bfloat16):
+        with short_products():
             drawn = vae.decode(latents.contiguous(memory_format=torch.channels_last)).sample
         error = drawn.float() - pictures
         loss = error.abs().mean() + error.pow(2).mean()

@@ -14,7 +14,7 @@ import networks
 import parallel
 from muon import Muon
 from schedule import ALPHAS_CUMPROD, Balance, Timesteps
-from training import Average, Checkpoint, cosine, descend
+from training import Average, Checkpoint, cosine, descend, short_products
 
 STEPS, RATE, BATCH = 3000, 5e-3, 32
 DROPPED = 0.1
@@ -62,7 +62,7 @@ def train(rank: int, folder: Path) -> None:
         dropped, timesteps = torch.rand(BATCH) < DROPPED, draw.draw(BATCH)
         noisy, noise = inputs(latents[of].float() * scale, mean, dropped, timesteps)
         texts = embeddings[torch.where(dropped, empty, of)].float()
-        with torch.autocast("cpu", torch.bfloat16):
+        with short_products():
             predicted = unet(noisy.contiguous(memory_format=torch.channels_last), timesteps, texts).sample
         losses = (predicted.float() - noise).pow(2).mean((1, 2, 3))
         loss = (losses * balance.weights(timesteps)).mean()

@@ -11,6 +11,7 @@ import networks
 import parallel
 from autoencoder import tensor
 from data import captioned, token_ids
+from training import short_products
 from world.render import render
 
 SCENES, BASIC = 40_000, 0.5
@@ -30,7 +31,7 @@ def encode(rank: int, folder: Path) -> None:
     embeddings = torch.empty(len(captions), networks.TOKENS, networks.WIDTH, dtype=torch.bfloat16)
     for i in range(0, count, BATCH):
         pictures = tensor([render(scene) for scene in scenes[i : i + BATCH]]).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with short_products():
             latents[i : i + BATCH] = vae.encode(pictures).latent_dist.mode()
     ids = token_ids(tokenizer, captions)
     for i in range(0, len(ids), BATCH):

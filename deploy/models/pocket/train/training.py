@@ -1,4 +1,4 @@
-"""What the stages' loops share: learning rates, the step itself, an average of the weights, and checkpoints to resume from."""
+"""What the stages' loops share: learning rates, the step itself, short products, an average of the weights, and checkpoints to resume from."""
 
 import copy
 import math
@@ -8,6 +8,13 @@ from pathlib import Path
 import torch
 
 import parallel
+
+HAS_BF16 = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def short_products() -> torch.autocast:
+    """bf16 where the CPU has instructions for it: half the time. Elsewhere f32, of which bf16 would take eight times the time."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=HAS_BF16)
 
 
 def cosine(step: int, steps: int, peak: float, warmup: int, floor: float = 0.02) -> float:

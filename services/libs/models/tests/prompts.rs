@@ -80,7 +80,7 @@ fn windows_and_weights_are_the_web_uis_with_clips_vocabulary() {
 
 #[test]
 fn windows_and_weights_are_the_web_uis_with_the_pocket_models() {
-    check_windows("pocket", &pocket().tokenizer().unwrap(), [682, 683]);
+    check_windows("pocket", &pocket().tokenizer().unwrap(), [745, 746]);
 }
 
 /// The pocket model's text encoder in f32, with the golden words.
@@ -167,12 +167,12 @@ fn an_inversions_vectors_stay_together_in_a_window() {
     let weighted = |text: &str| Prompt::weighted(&tower.tokenizer, text, MOST_WINDOWS).unwrap();
     // 73 places taken: three vectors do not fit into the two that are left.
     let prompt = weighted(&format!("{}(glow:1.2) end", "red ".repeat(73)));
-    let vectors = |window: usize| prompt.windows[window].ids.iter().filter(|id| **id >= 684).count();
+    let vectors = |window: usize| prompt.windows[window].ids.iter().filter(|id| **id >= 747).count();
     assert_eq!((prompt.windows.len(), vectors(0), vectors(1)), (2, 0, 3));
     assert_eq!(prompt.windows[1].weights.as_ref().unwrap()[1..6], [1.2, 1.2, 1.2, 1.0, 1.0]);
     // Behind a near comma they are moved, and keep their meaning.
     let prompt = weighted(&format!("{}x, glow {}", "red ".repeat(60), "blue ".repeat(20)));
-    assert_eq!(prompt.windows[1].ids.iter().filter(|id| **id >= 684).count(), 3);
+    assert_eq!(prompt.windows[1].ids.iter().filter(|id| **id >= 747).count(), 3);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn files_that_do_not_fit_are_refused_by_name() {
     let read = || Inversions::from_folder(folder.path(), &config);
     let refusal = || {
         let tokenizer = || pocket().tokenizer().unwrap();
-        read().and_then(|read| tokenizer().with_inversions(&read, 684).map(drop)).unwrap_err().to_string()
+        read().and_then(|read| tokenizer().with_inversions(&read, 747).map(drop)).unwrap_err().to_string()
     };
     fs::write(folder.path().join("notes.txt"), "not one").unwrap();
     assert!(read().unwrap().is_empty());

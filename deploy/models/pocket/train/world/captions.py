@@ -83,11 +83,11 @@ def thing(way: Canonical | Free, one: Object) -> str:
 
 
 def scene_words(way: Canonical | Free, scene: Scene) -> str:
-    bare = way.happens(0.12)
-    names = [thing(way, one) if bare else with_article(thing(way, one)) for one in scene.objects]
     if scene.kind == "row":
         count = len(scene.objects)
         return f"{str(count) if way.happens(0.15) else NUMBERS[count]} {thing(way, scene.objects[0])}s"
+    bare = way.happens(0.12)
+    names = [thing(way, one) if bare else with_article(thing(way, one)) for one in scene.objects]
     if scene.kind == "pair":
         relation = way.choose(RELATION_WORDS[scene.relation])
         if scene.relation == "left of" and way.happens(0.25):

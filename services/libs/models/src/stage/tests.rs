@@ -23,7 +23,7 @@ fn refusal<T>(result: Result<T, ModelError>) -> String {
 #[test]
 fn the_text_encoder_refuses_what_it_has_no_embedding_for() {
     let mut model = load_text_encoder(&pocket().unwrap(), &options()).unwrap();
-    assert_eq!(refusal(model.encode(&[vec![684]], 0)), "token_ids has the id 684; the vocabulary has 684");
+    assert_eq!(refusal(model.encode(&[vec![747]], 0)), "token_ids has the id 747; the vocabulary has 747");
     assert_eq!(refusal(model.encode(&[vec![0; 78]], 0)), "token_ids has rows of 78 tokens; expected 1 to 77");
     assert_eq!(
         refusal(model.encode(&[vec![0; 77], vec![0; 5]], 0)),
@@ -92,7 +92,7 @@ fn texts_and_pictures_have_the_same_bits_too() {
     for precision in [Precision::F32, Precision::Bf16] {
         let (source, options) = (pocket().unwrap(), ComputeOptions { precision, ..options() });
         let mut text_encoder = load_text_encoder(&source, &options).unwrap();
-        let ids: Vec<Vec<u32>> = (0..3).map(|row| (0..77).map(|i| (i * 7 + row) % 684).collect()).collect();
+        let ids: Vec<Vec<u32>> = (0..3).map(|row| (0..77).map(|i| (i * 7 + row) % 747).collect()).collect();
         let together = on_threads(2, || text_encoder.encode(&ids, 0)).unwrap();
         let alone =
             ids.iter().map(|row| on_threads(1, || text_encoder.encode(std::slice::from_ref(row), 0)).unwrap().concat());

@@ -8,7 +8,7 @@ use safetensors::tensor::TensorView;
 
 use super::*;
 
-/// A layer of the embedded model's UNet, `[32, 32]`.
+/// A layer of the embedded model's UNet, `[64, 64]`.
 const LAYER: &str = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q";
 
 /// A tensor by name, shape, and the value that it is full of.
@@ -40,8 +40,8 @@ fn refusal(tensors: &[Tensor<'_>]) -> String {
     read("x.safetensors", &file(&tensors, None)).map(drop).unwrap_err().replace(LAYER, "LAYER")
 }
 
-const DOWN: Tensor<'_> = ("LAYER.lora_A.weight", &[4, 32], 0.1);
-const UP: Tensor<'_> = ("LAYER.lora_B.weight", &[32, 4], 0.1);
+const DOWN: Tensor<'_> = ("LAYER.lora_A.weight", &[4, 64], 0.1);
+const UP: Tensor<'_> = ("LAYER.lora_B.weight", &[64, 4], 0.1);
 
 #[test]
 fn what_is_not_a_lora_of_this_model_is_refused_by_name() {
@@ -51,26 +51,26 @@ fn what_is_not_a_lora_of_this_model_is_refused_by_name() {
         (&[UP], "x.safetensors is malformed: it has no first factor (down, A) for the layer "),
         (
             &[("LAYER.lora_A.weight", &[4, 40], 0.1), UP],
-            "tensor LAYER.lora_A.weight of x.safetensors has shape [4, 40]; its configuration expects [4, 32]",
+            "tensor LAYER.lora_A.weight of x.safetensors has shape [4, 40]; its configuration expects [4, 64]",
         ),
         (
-            &[DOWN, ("LAYER.lora_B.weight", &[32, 8], 0.1)],
-            "tensor LAYER.lora_B.weight of x.safetensors has shape [32, 8]; its configuration expects [32, 4]",
+            &[DOWN, ("LAYER.lora_B.weight", &[64, 8], 0.1)],
+            "tensor LAYER.lora_B.weight of x.safetensors has shape [64, 8]; its configuration expects [64, 4]",
         ),
         (
-            &[("LAYER.lora_A.weight", &[0, 32], 0.1), ("LAYER.lora_B.weight", &[32, 0], 0.1)],
+            &[("LAYER.lora_A.weight", &[0, 64], 0.1), ("LAYER.lora_B.weight", &[64, 0], 0.1)],
             "x.safetensors is not supported: tensor LAYER.lora_A.weight has rank 0; expected 1 to 1024",
         ),
         (
-            &[("LAYER.lora_A.weight", &[1025, 32], 0.1), ("LAYER.lora_B.weight", &[32, 1025], 0.1)],
+            &[("LAYER.lora_A.weight", &[1025, 64], 0.1), ("LAYER.lora_B.weight", &[64, 1025], 0.1)],
             "x.safetensors is not supported: tensor LAYER.lora_A.weight has rank 1025; expected 1 to 1024",
         ),
         (
-            &[DOWN, ("LAYER.lora_B.weight", &[32, 4], f32::NAN)],
+            &[DOWN, ("LAYER.lora_B.weight", &[64, 4], f32::NAN)],
             "x.safetensors is malformed: tensor LAYER.lora_B.weight has the value NaN",
         ),
         (
-            &[("LAYER.lora_A.weight", &[4, 32], f32::INFINITY), UP],
+            &[("LAYER.lora_A.weight", &[4, 64], f32::INFINITY), UP],
             "x.safetensors is malformed: tensor LAYER.lora_A.weight has the value inf",
         ),
         (
@@ -86,11 +86,11 @@ fn what_is_not_a_lora_of_this_model_is_refused_by_name() {
             "x.safetensors is malformed: tensor LAYER.alpha has shape [2]; expected one number",
         ),
         (
-            &[DOWN, UP, ("LAYER.lora.down.weight", &[4, 32], 0.1)],
+            &[DOWN, UP, ("LAYER.lora.down.weight", &[4, 64], 0.1)],
             "x.safetensors is malformed: its tensors LAYER.lora.down.weight and LAYER.lora_A.weight mean the same",
         ),
         (
-            &[DOWN, UP, ("unet.down_blocks.7.resnets.0.conv1.lora_A.weight", &[4, 32, 3, 3], 0.1)],
+            &[DOWN, UP, ("unet.down_blocks.7.resnets.0.conv1.lora_A.weight", &[4, 64, 3, 3], 0.1)],
             "x.safetensors is not supported: its tensor unet.down_blocks.7.resnets.0.conv1.lora_A.weight is for a layer that this model's UNet \
              does not have",
         ),

@@ -98,21 +98,21 @@ fn implausible_values_name_file_field_value_and_range() {
         (
             "unet/config.json",
             "block_out_channels",
-            json!([32, 64, 1e12 as u64]),
+            json!([64, 96, 1e12 as u64]),
             "block_out_channels is 1000000000000; expected a whole number, 1 to 8192",
         ),
         ("unet/config.json", "block_out_channels", json!([]), "expected a list of 1 to 16 whole numbers"),
         (
             "unet/config.json",
             "block_out_channels",
-            json!([32, 64, 100]),
+            json!([64, 96, 100]),
             "block_out_channels is 100; expected multiples of the 8 groups",
         ),
         (
             "unet/config.json",
             "attention_head_dim",
             json!(3),
-            "block_out_channels is 32; expected multiples of the 3 attention heads",
+            "block_out_channels is 64; expected multiples of the 3 attention heads",
         ),
         (
             "unet/config.json",
@@ -180,7 +180,7 @@ fn implausible_values_name_file_field_value_and_range() {
 fn a_configuration_that_contradicts_its_weights() {
     for (field, value, message) in [
         ("layers_per_block", json!(2), "tensor down_blocks.0.resnets.1.norm1.weight is missing from"),
-        ("block_out_channels", json!([32, 64, 64]), "its configuration expects [64"),
+        ("block_out_channels", json!([64, 96, 96]), "its configuration expects [96"),
     ] {
         let folder = pocket_copy();
         set(&folder.path().join("unet/config.json"), field, value);
