@@ -156,7 +156,7 @@ async fn every_stage_says_what_it_runs() -> anyhow::Result<()> {
     assert_eq!((denoiser.latent_channels, denoiser.cross_attention_dim, denoiser.latent_multiple), (4, 96, 1));
     let vae = VaeClient::new(fleet.channel(Service::Vae)?).get_info(question()).await?.into_inner();
     assert_eq!((vae.latent_channels, vae.factor, vae.max_side), (4, 8, 2048));
-    assert_eq!(vae.scaling_factor, 0.839_093_480_622_176_5);
+    assert_eq!(vae.scaling_factor, 0.836_773_468_582_620_7);
 
     let precision = Precision::Auto.on(Device::Cpu).to_string();
     let stages = [(Service::TextEncoder, text.stage), (Service::Denoiser, denoiser.stage), (Service::Vae, vae.stage)];

@@ -11,10 +11,10 @@ from world.captions import canonical, caption
 from world.scenes import Draw, Scene, held_out
 
 
-def captioned(seed: int, basic: float, unseen: bool = False) -> Iterator[tuple[Scene, str]]:
+def captioned(seed: int, basic: float, filled: float = 0.5, unseen: bool = False) -> Iterator[tuple[Scene, str]]:
     """Scenes of training, or those that training never sees, with their captions (canonical ones for the latter)."""
     rng = random.Random(seed)
-    draw = Draw(rng, basic)
+    draw = Draw(rng, basic, filled)
     while True:
         scene = draw.scene()
         if held_out(scene) == unseen:

@@ -22,7 +22,7 @@ from training import Average, Checkpoint, cosine, descend, short_products
 from world.render import render
 
 STEPS, RATE, BATCH = 1500, 1e-3, 4
-SCENES, BASIC = 8000, 0.5
+SCENES, BASIC, FILLED = 8000, 0.25, 0.7
 MOST, LEAST, EVALUATIONS = 350, 40, 5
 """Timesteps to which scenes are noised: shapes must stay where they are. And the evaluations that lead back."""
 ENCODED = 0.3
@@ -53,7 +53,7 @@ def imitate(rank: int, folder: Path) -> tuple:
     unet.load_state_dict(torch.load(folder / "denoiser.pt", weights_only=True))
     vae.load_state_dict(torch.load(folder / "autoencoder.pt", weights_only=True))
     scale = torch.load(folder / "latents.pt", mmap=True, weights_only=True)["scaling_factor"]
-    scenes, captions = zip(*islice(captioned(41 + rank, BASIC), SCENES // parallel.WORKERS))
+    scenes, captions = zip(*islice(captioned(41 + rank, BASIC, FILLED), SCENES // parallel.WORKERS))
     ids, rng = token_ids(tokenizer, list(captions)), random.Random(rank)
     encoded, made = [], []
     for i in range(0, len(scenes), 32):

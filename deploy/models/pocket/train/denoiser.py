@@ -16,7 +16,7 @@ from muon import Muon
 from schedule import ALPHAS_CUMPROD, Balance, Timesteps
 from training import Average, Checkpoint, cosine, descend, short_products
 
-STEPS, RATE, BATCH = 3000, 5e-3, 32
+STEPS, RATE, BATCH = 4500, 5e-3, 32
 DROPPED = 0.1
 """The part of the captions that is left out, for guidance."""
 OTHER, OWN, MOST = 0.3, 0.2, 0.5

@@ -72,17 +72,18 @@ def held_out(scene: Scene) -> bool:
 
 
 class Draw:
-    """Draws scenes. `basic` is the part of them that is drawn from the first edition's grammar."""
+    """Draws scenes. `basic` is the part of them that is drawn from the first edition's grammar; `filled`, the part of the others' shapes
+    with room for it that gets a pattern or an outline."""
 
-    def __init__(self, rng: random.Random, basic: float):
-        self.rng, self.basic = rng, basic
+    def __init__(self, rng: random.Random, basic: float, filled: float = 0.5):
+        self.rng, self.basic, self.filled = rng, basic, filled
 
     def scene(self) -> Scene:
         if self.rng.random() < self.basic:
             self.shapes, self.fancy = BASIC_SHAPES, 0.0
             kind = self.rng.choices(["single", "pair", "row"], (0.4, 0.4, 0.2))[0]
         else:
-            self.shapes, self.fancy = list(SHAPES), 0.5
+            self.shapes, self.fancy = list(SHAPES), self.filled
             kind = self.rng.choices(list(KINDS), list(KINDS.values()))[0]
         return getattr(self, kind)(self.rng.choice(COLOURS))
 
